@@ -1,0 +1,67 @@
+"""Checkpoints that are whole or not there."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.errors import UserError
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps `checkpoints/last.ckpt` in the run's folder: every so many steps and when training ends.
+
+    Args:
+        every_n_train_steps: steps from one save to the next, ≥ 1; what a killed run loses at most.
+    """
+
+    def __init__(self, every_n_train_steps: int = 500) -> None:
+        if every_n_train_steps < 1:
+            raise UserError(f"LastCheckpoint.every_n_train_steps is {every_n_train_steps}: it must be at least 1")
+        self.every_n_train_steps = every_n_train_steps
+        self._saved = -1
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save when due."""
+        if trainer.global_step % self.every_n_train_steps == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what came after the last time."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self._saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(run_folder(trainer) / "checkpoints" / "last.ckpt")
+            self._saved = trainer.global_step
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a killed write never leaves half a checkpoint under its name."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            UserError: if the folder cannot be written; the checkpoint that was there stays.
+        """
+        path = Path(path)
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise UserError(f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir") from error

@@ -1,0 +1,141 @@
+"""Exponential moving averages of weights (Polyak, Juditsky, 1992), as every strong generator is sampled with."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_gen.errors import UserError
+
+
+class EMA(Callback):
+    """Averages the parameters of named submodules and copies their buffers, once a step.
+
+        θ̄ ← d·θ̄ + (1 − d)·θ,    d = min(decay, (1 + t) / (10 + t)) during warm-up, t the number of updates so far
+
+    The average takes the model's place from the start to the end of validation, test and prediction, so whatever samples
+    there sees it. Checkpoints hold the raw weights as the model's state and the average as this callback's.
+
+    Args:
+        modules: submodules to average, by attribute name.
+        decay: d, in [0, 1).
+        warmup: ramp d up from 0.1, so that early samples are not dominated by the initial weights.
+        start_step: first step that is averaged; before it the average follows the weights.
+
+    Raises:
+        UserError: if `decay` is outside [0, 1), or a name in `modules` is not a submodule of the model.
+    """
+
+    def __init__(
+        self, modules: list[str] | None = None, decay: float = 0.999, warmup: bool = True, start_step: int = 0
+    ) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"EMA.decay is {decay}: it must be at least 0 and below 1")
+        self.modules = modules or ["generator"]
+        self.decay = decay
+        self.warmup = warmup
+        self.start_step = start_step
+        self.averaged: dict[str, Tensor] = {}
+        self.updates = 0
+        self._swapped = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the names before anything runs."""
+        own = dict(pl_module.named_children())
+        for name in self.modules:
+            if name not in own:
+                raise UserError(f"EMA.modules names {name!r}, which the model does not have: use any of {', '.join(own)}")
+
+    # ---------------------------------------------------------------- averaging
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the model's weights, or go on from the checkpoint's average."""
+        tensors = self._tensors(pl_module)
+        self.averaged = {
+            name: (self.averaged[name].to(t.device) if name in self.averaged else t.detach().clone())
+            for name, t in tensors.items()
+        }
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """One update a step; every operation covers all tensors at once."""
+        parameters, buffers = self._split(pl_module)
+        decay = 0.0 if trainer.global_step < self.start_step else self.current_decay()
+        torch._foreach_lerp_([self.averaged[n] for n in parameters], list(parameters.values()), 1.0 - decay)
+        if buffers:  # an averaged spectral-norm vector or running variance belongs to no weights at all
+            torch._foreach_copy_([self.averaged[n] for n in buffers], list(buffers.values()))
+        self.updates += 1
+
+    def current_decay(self) -> float:
+        """D of the next update."""
+        return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+
+    def _split(self, model: LightningModule) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        parameters, buffers = {}, {}
+        for module in self.modules:
+            child = model.get_submodule(module)
+            parameters |= {f"{module}.{n}": p.data for n, p in child.named_parameters()}
+            persistent = child.state_dict().keys()
+            buffers |= {f"{module}.{n}": b for n, b in child.named_buffers() if n in persistent}
+        return parameters, buffers
+
+    def _tensors(self, model: LightningModule) -> dict[str, Tensor]:
+        parameters, buffers = self._split(model)
+        return parameters | buffers
+
+    # ---------------------------------------------------------------- taking the model's place
+
+    @torch.no_grad()
+    def _swap(self, model: LightningModule) -> None:
+        if not self.averaged:
+            return
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            if name in self.averaged:  # storages change hands; nothing is copied
+                tensor.data, self.averaged[name] = self.averaged[name].to(tensor.device), tensor.data
+        self._swapped = not self._swapped
+
+    def _swap_in(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._swapped:
+            self._swap(pl_module)
+
+    def _swap_out(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self._swapped:
+            self._swap(pl_module)
+
+    on_validation_start = on_test_start = on_predict_start = _swap_in
+    on_validation_end = on_test_end = on_predict_end = on_exception = _swap_out
+
+    # ---------------------------------------------------------------- checkpoints
+
+    @property
+    def state_key(self) -> str:
+        """One entry in a checkpoint for each set of modules."""
+        return f"EMA[{','.join(self.modules)}]"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the number of updates."""
+        return {"averaged": self.averaged, "updates": self.updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.averaged = dict(state_dict["averaged"])
+        self.updates = state_dict["updates"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint written while the average is in the model's place still holds each where it belongs."""
+        if self._swapped:
+            state = checkpoint["state_dict"]
+            averaged = {name: state[name] for name in self.averaged}
+            state.update(self.averaged)
+            if "callbacks" in checkpoint:
+                checkpoint["callbacks"][self.state_key] = {"averaged": averaged, "updates": self.updates}
+
+
+def averaged_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The averaged tensors that a checkpoint holds, by their names in the model's state; empty if there are none."""
+    averaged: dict[str, Tensor] = {}
+    for key, state in checkpoint.get("callbacks", {}).items():
+        if key.startswith("EMA["):
+            averaged |= state["averaged"]
+    return averaged

@@ -1,0 +1,172 @@
+"""FID, IS and their relatives while training; the same code measures checkpoints afterwards."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols, reference_statistics
+from lightning_gen.model import GenerativeModel
+
+MetricFactory = Callable[[FeatureExtractor], GenerativeMetric]
+
+
+class Evaluation(Callback):
+    """Measures samples at validations and tests.
+
+    Values are logged under the metrics' names (`fid_digits`, never a bare `fid`), so that `ModelCheckpoint` can monitor
+    them, and collected with their protocol in `metrics.csv` and `metrics.json` in the run's folder.
+
+    Args:
+        extractor: turns samples into features; shared by all metrics.
+        metrics: metrics to make on it.
+        num_samples: samples drawn, over all processes together.
+        batch_size: samples drawn at a time in each process.
+        every_n_validations: validations from one measurement to the next, ≥ 1.
+        seed: names the set of samples; sample *i* is the same for any batch size and number of processes.
+        split: split of the data that is the reference.
+        num_reference: number of reference samples, the first of the split; None for all.
+        cache_dir: where reference statistics are kept; None for `$LIGHTNING_GEN_CACHE` or `~/.cache/lightning_gen`.
+    """
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        metrics: list[MetricFactory],
+        num_samples: int = 10_000,
+        batch_size: int = 256,
+        every_n_validations: int = 1,
+        seed: int = 0,
+        split: str = "train",
+        num_reference: int | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        self.extractor = extractor
+        self.metrics = [make(extractor) for make in metrics]
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.every_n_validations = every_n_validations
+        self.seed = seed
+        self.split = split
+        self.num_reference = num_reference
+        self.cache_dir = cache_dir
+        self._validations = 0
+        self._prepared = False
+
+    # ---------------------------------------------------------------- measuring
+
+    def prepare(self, data: DataModule, device: torch.device, rank: int = 0, world_size: int = 1) -> None:
+        """Load the extractor and the reference statistics, once; every process must call it.
+
+        Raises:
+            UserError: if weights are missing, the split does not exist, or there are too few samples for a metric.
+        """
+        if self._prepared:
+            return
+        for metric in self.metrics:
+            metric.check(self.num_samples)
+        self.extractor.prepare()
+        self.extractor.to(device)
+        for metric in self.metrics:
+            metric.to(device)
+        if any(metric.needs_reference for metric in self.metrics):
+            statistics = reference_statistics(
+                self.extractor,
+                data,
+                self.split,
+                self.num_reference,
+                self.cache_dir,
+                rank=rank,
+                world_size=world_size,
+                device=device,
+                batch_size=self.batch_size,
+            )
+            for metric in self.metrics:
+                if metric.needs_reference:
+                    metric.set_reference(statistics)
+        self._prepared = True
+
+    def measure(
+        self, model: GenerativeModel, data: DataModule, rank: int = 0, world_size: int = 1
+    ) -> dict[str, float]:
+        """Measure the model with whatever weights it holds now; every process must call it.
+
+        Args:
+            model: what is sampled, on the device where everything happens.
+            data: gives the reference and the stored form of samples.
+            rank: of this process.
+            world_size: number of processes.
+
+        Returns:
+            Values by metric name, the same on every process.
+        """
+        self.prepare(data, model.device, rank, world_size)
+        return measure(
+            lambda seeds: model.sample(len(seeds), seeds=seeds),
+            self.metrics,
+            num_samples=self.num_samples,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            device=model.device,
+            rank=rank,
+            world_size=world_size,
+            quantise=data.modality.quantise,
+        )
+
+    def protocol(self) -> dict[str, Any]:
+        """How each value was made, by metric name; plain values for JSON."""
+        return protocols(self.metrics, num_samples=self.num_samples, seed=self.seed)
+
+    # ---------------------------------------------------------------- while training
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fail early: extractor, data and numbers are checked before anything is trained."""
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, DataModule):
+            raise UserError("Evaluation needs a lightning_gen.data.DataModule for its reference: set data")
+        if self.split not in data.splits:
+            raise UserError(f"Evaluation.split is {self.split!r}, which data does not have: use any of {', '.join(data.splits)}")
+        for metric in self.metrics:
+            metric.check(self.num_samples)
+        self.extractor.prepare()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, log and write."""
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        if (self._validations - 1) % self.every_n_validations == 0:
+            self._run(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, log and write."""
+        self._run(trainer, pl_module)
+
+    def _run(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GenerativeModel)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        values = self.measure(pl_module, data, trainer.global_rank, trainer.world_size)
+        pl_module.log_dict(values, prog_bar=True, rank_zero_only=False)
+        folder = run_folder(trainer)
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            self._write(folder, {"step": trainer.global_step} | values)
+
+    def _write(self, folder: Path, row: dict[str, float]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(self.protocol(), indent=2) + "\n")
+        path = folder / "metrics.csv"
+        rows = []
+        if path.exists():  # a resumed run takes back what it measures again
+            with path.open(newline="") as file:
+                rows = [old for old in csv.DictReader(file) if int(old["step"]) < row["step"]]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer.writeheader()
+            writer.writerows([*rows, row])

@@ -1,0 +1,83 @@
+"""Pictures of samples while training, always of the same noise."""
+
+import math
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.model import GenerativeModel
+from lightning_gen.noise import sample_seeds
+
+
+class SampleGrid(Callback):
+    """Draws the same samples at validations and writes them as one picture.
+
+    The picture goes to `grids/step=….png` in the run's folder and to TensorBoard. Classes of a conditional model stand
+    one a row; points are shown as a scatter plot.
+
+    Args:
+        num: number of samples, ≥ 1; of a conditional model rounded down to the same number for each class, at least one.
+        every_n_validations: validations from one picture to the next, ≥ 1.
+        seed: names the set of noise that is shown.
+    """
+
+    def __init__(self, num: int = 64, every_n_validations: int = 1, seed: int = 0) -> None:
+        if num < 1:
+            raise UserError(f"SampleGrid.num is {num}: it must be at least 1")
+        self.num = num
+        self.every_n_validations = every_n_validations
+        self.seed = seed
+        self._validations = 0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, on rank zero alone: sampling needs no other rank."""
+        if trainer.sanity_checking:
+            return
+        self._validations += 1
+        if (self._validations - 1) % self.every_n_validations:
+            return
+        folder = run_folder(trainer) / "grids"
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, GenerativeModel)
+            self._draw(trainer, pl_module, folder / f"step={trainer.global_step:06d}.png")
+
+    def _draw(self, trainer: Trainer, model: GenerativeModel, path: Path) -> None:
+        picture = grid(model, trainer.datamodule, self.num, self.seed)  # type: ignore[attr-defined]
+        save_picture(picture, path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("samples", picture, trainer.global_step, dataformats="HWC")
+
+
+def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):  # type: ignore[no-untyped-def]
+    """Samples 0 to `num` − 1 of the set `seed` as one picture, classes by row.
+
+    Args:
+        model: what is sampled, with whatever weights it holds now.
+        data: whose modality knows how samples are shown.
+        num: number of samples.
+        seed: names the set of noise.
+
+    Returns:
+        (H, W, 3) uint8 array.
+    """
+    columns, y = math.ceil(math.sqrt(num)), None
+    if model.num_classes is not None:
+        columns = max(num // model.num_classes, 1)
+        y = torch.arange(model.num_classes).repeat_interleave(columns)
+        num = len(y)
+    samples = model.sample(num, y, seeds=sample_seeds(seed, torch.arange(num)))
+    return data.modality.grid(samples, columns)
+
+
+def save_picture(picture, path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Write an (H, W, 3) uint8 array as PNG, making the folder."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)

@@ -1,0 +1,39 @@
+"""Files of what `predict` makes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from lightning_gen.callbacks.run_folder import run_folder
+
+
+class SampleWriter(BasePredictionWriter):
+    """Writes predicted samples to `predictions/` in the run's folder, one PNG an image or one array of points."""
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="batch")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Agree on the folder."""
+        self.folder = run_folder(trainer) / "predictions"
+        if trainer.is_global_zero:
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            data.modality.prepare(self.folder, data.num_predict, data.sample_shape)
+            print(f"samples  {self.folder}")
+        trainer.strategy.barrier()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the batch's rows."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        data.modality.write(self.folder, prediction, batch["index"], data.num_predict)

@@ -1,0 +1,187 @@
+"""Reading checkpoints: safely, and without anything beside them.
+
+A checkpoint holds the resolved configuration of its run, so it rebuilds its model and data module by itself. It is data
+from elsewhere, too: it is unpickled with `weights_only=True`, and no class that it names is imported unless it belongs to
+this package, to torch's networks, optimisers and distributions, or to a package that the user allows.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.model import GenerativeModel, check_state_dict
+
+Weights = Literal["ema", "raw"]
+
+TRUSTED = (
+    "lightning_gen.",
+    "torch.nn.",
+    "torch.optim.",
+    "torch.distributions.",
+    *(f"lightning.pytorch.{room}." for room in ("callbacks", "loggers", "plugins", "profilers", "strategies")),
+)
+"""Where a checkpoint may name classes; `torch` as a whole would include functions that run code."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content: plain values and tensors only.
+
+    Raises:
+        UserError: if the file is missing, unreadable, cut short, or holds anything but plain values and tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"--ckpt_path {path} does not exist or is not a file: give a .ckpt that `fit` wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its zip reader or unpickler met
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise UserError(
+                f"the checkpoint {path} holds more than plain values and tensors, which loading could run as code: it is"
+                f" refused ({str(error).splitlines()[0]})"
+            ) from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({type(error).__name__}): it is cut short or not a checkpoint; use"
+            " another one of the run"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{path} holds no model: give a .ckpt that `fit` wrote")
+    return checkpoint
+
+
+def check_trusted(config: Any, allow: Iterable[str] = ()) -> None:
+    """Raise `UserError` if `config` names classes that are not trusted.
+
+    Args:
+        config: nested dicts and lists of plain values, from a checkpoint.
+        allow: packages the user trusts beside `TRUSTED`.
+    """
+    trusted = (*TRUSTED, *(f"{package}." for package in allow))
+    refused = sorted({name for name in _imported(config) if not f"{name}".startswith(trusted)})
+    if refused:
+        packages = sorted({name.split(".")[0] for name in refused})
+        raise UserError(
+            f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint and"
+            f" that code, add --allow {' --allow '.join(packages)}"
+        )
+
+
+def _imported(config: Any) -> Iterator[str]:
+    """Every text that building the configuration could import: class paths, and dotted names anywhere."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "class_path":
+                yield str(value)
+            else:
+                yield from _imported(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _imported(value)
+    elif isinstance(config, str) and _is_import_path(config):
+        yield config
+
+
+def _is_import_path(text: str) -> bool:
+    from importlib.util import find_spec
+
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        return False
+    try:
+        return find_spec(parts[0]) is not None  # a file name such as images.npz has no such module
+    except (ImportError, ValueError):
+        return False
+
+
+def configuration(checkpoint: dict[str, Any], path: str | Path, allow: Iterable[str] = ()) -> dict[str, Any]:
+    """The configuration that a checkpoint carries, checked with `check_trusted`.
+
+    Args:
+        checkpoint: from `read_checkpoint`.
+        path: named in messages.
+        allow: packages the user trusts.
+
+    Raises:
+        UserError: if there is none, or it names classes that are not trusted.
+    """
+    config = checkpoint.get("config")
+    if not config:
+        raise UserError(
+            f"the checkpoint {path} carries no configuration (it was not written by `lightning_gen fit`): build the model"
+            " in Python and load its state_dict"
+        )
+    check_trusted(config, allow)
+    return config
+
+
+def instantiate(cls: type, config: dict[str, Any], **kwargs: Any) -> Any:
+    """Build an object of `cls` from `{class_path, init_args}`, nested classes included."""
+    import_components()
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(cls, "object", **kwargs)
+    return parser.instantiate(parser.parse_object({"object": config})).object
+
+
+def import_components() -> None:
+    """Import every module whose classes have short names in YAML."""
+    import lightning_gen.callbacks
+    import lightning_gen.data
+    import lightning_gen.families
+    import lightning_gen.metrics
+    import lightning_gen.networks  # noqa: F401
+
+
+def load_state(model: GenerativeModel, checkpoint: dict[str, Any], weights: Weights) -> Weights:
+    """Load a checkpoint's weights into a model.
+
+    Args:
+        model: of the same configuration.
+        checkpoint: from `read_checkpoint`.
+        weights: `ema` for averaged weights where the checkpoint has them; `raw` for those that were trained.
+
+    Returns:
+        Which weights were loaded.
+    """
+    from lightning_gen.callbacks.ema import averaged_state
+
+    averaged = averaged_state(checkpoint) if weights == "ema" else {}
+    state = checkpoint["state_dict"] | averaged
+    check_state_dict(model, state)
+    model.load_state_dict(state)
+    return "ema" if averaged else "raw"
+
+
+def load(
+    path: str | Path, weights: Weights = "ema", allow: Iterable[str] = ()
+) -> tuple[GenerativeModel, DataModule, Weights]:
+    """Rebuild what a checkpoint was trained with; nothing but the file is needed.
+
+    Args:
+        path: a checkpoint that `fit` wrote.
+        weights: `ema` (where there are averages) or `raw`.
+        allow: packages, beside this one and torch, that the checkpoint may name classes of.
+
+    Returns:
+        The model in evaluation mode on the CPU, its data module (not loaded), and which weights the model holds.
+
+    Raises:
+        UserError: see `read_checkpoint`, `configuration` and `check_state_dict`.
+    """
+    checkpoint = read_checkpoint(path)
+    config = configuration(checkpoint, path, allow)
+    model = instantiate(GenerativeModel, config["model"])
+    loaded = load_state(model, checkpoint, weights)
+    model.config = config
+    return model.eval(), instantiate(DataModule, config["data"]), loaded

@@ -1,0 +1,226 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI with this package's grammar.
+
+Flags win over files, later files over earlier ones, files over environment variables (`LIGHTNING_GEN_FIT__…`). Where no
+file is given but a checkpoint is, the configuration inside the checkpoint stands for the file.
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_gen.callbacks import EMA, AtomicCheckpointIO, FiniteGuard, SampleWriter, StepProgressBar, Throughput
+from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.checkpoints import configuration, import_components, read_checkpoint
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.model import GenerativeModel
+from lightning_gen.strategies import FlatReduceStrategy
+
+_QUIET = (
+    "`instantiate_classes` was deprecated",  # Lightning's own call
+    ".*JsonargparseDeprecationWarning.*",
+    ".*does not have many workers.*",  # small sets are batched faster in the process itself
+    ".*manual optimization and every_n_train_steps.*",  # a checkpoint after the step is what is wanted
+    ".*exists and is not empty.*",  # a resumed run goes on in its folder
+    ".*is smaller than the logging interval.*",  # steps are counted across epochs
+)
+
+
+class Command(LightningCLI):
+    """One command line of `fit`, `validate`, `test` or `predict`, from its words to its end."""
+
+    def __init__(self, args: list[str]) -> None:
+        import_components()
+        parser_kwargs = {"default_env": True, "env_prefix": "LIGHTNING_GEN", "exit_on_error": False}
+        super().__init__(
+            GenerativeModel,
+            DataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            trainer_defaults={"default_root_dir": "runs"},
+            parser_kwargs=parser_kwargs | {name: dict(parser_kwargs) for name in self.subcommands()},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # checkpoints carry the whole configuration instead
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what every run has: a name, a guard, a progress bar."""
+        parser.add_argument(
+            "--run_name", type=str | None, default=None, help="Folder below default_root_dir; the recipe's file name if unset."
+        )
+        parser.add_argument(
+            "--allow", type=list[str], default=[], help="Packages that a checkpoint may name classes of, beside this one."
+        )
+        parser.add_lightning_class_args(FiniteGuard, "finite_guard")
+        parser.add_lightning_class_args(StepProgressBar, "progress_bar")
+
+    def _parse_ckpt_path(self) -> None:
+        """Replace Lightning's reading of the checkpoint, which would overrule the command line."""
+
+    # ---------------------------------------------------------------- before anything is built
+
+    def before_instantiate_classes(self) -> None:
+        """Resolve what to resume, and see that the run's folder can be written."""
+        config = self.config[self.subcommand]
+        self.root = Path(config.trainer.default_root_dir or "runs")
+        self.name = config.run_name or _stem(config.get("config"))
+        _check_writable(self.root)
+        if config.ckpt_path == "last":
+            config.ckpt_path = _last_checkpoint(self.root / self.name)
+            if config.ckpt_path is None:
+                warnings.warn(f"no checkpoint in {self.root / self.name}: starting afresh", stacklevel=1)
+        if config.ckpt_path not in (None, "best"):
+            read_checkpoint(config.ckpt_path)  # whatever is wrong with it is said now
+
+    # ---------------------------------------------------------------- building
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add this package's defaults: logger, strategy, checkpoint files, callbacks."""
+        config = self.config_init[self.subcommand].trainer
+        fit = self.subcommand == "fit"
+        if config.logger in (None, True):
+            kwargs["logger"] = self._logger() if fit and not config.fast_dev_run else False
+        if config.strategy == "auto" and _number_of_processes(config) > 1:
+            kwargs["strategy"] = FlatReduceStrategy() if not self.model.automatic_optimization else "ddp"
+        kwargs["plugins"] = [*_as_list(config.plugins), AtomicCheckpointIO()]
+        extra = [Throughput()] if fit else [SampleWriter()] if self.subcommand == "predict" else []
+        callbacks = [*_as_list(config.callbacks), *extra]
+        kwargs["callbacks"] = sorted(callbacks, key=lambda callback: not isinstance(callback, EMA))  # averages come first
+        return super().instantiate_trainer(**kwargs)
+
+    def _logger(self) -> TensorBoardLogger:
+        ckpt_path = self.config[self.subcommand].ckpt_path
+        if ckpt_path and Path(ckpt_path).parent.name == "checkpoints":  # a resumed run goes on in its own folder
+            folder = Path(ckpt_path).resolve().parent.parent
+            return TensorBoardLogger(folder.parent.parent, folder.parent.name, version=folder.name)
+        return TensorBoardLogger(self.root, self.name)
+
+    def after_instantiate_classes(self) -> None:
+        """Give the model the configuration that its checkpoints will carry."""
+        plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
+        self.model.config = {key: plain[key] for key in ("seed_everything", "trainer", "model", "data")}
+
+    # ---------------------------------------------------------------- after training
+
+    def after_fit(self) -> None:
+        """Say where things are and how to go on."""
+        trainer = self.trainer
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        best = next((c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", "")), None)
+        last = folder / "checkpoints" / "last.ckpt"
+        grids = sorted((folder / "grids").glob("*.png"))
+        rows = {
+            "run": folder,
+            "grid": grids[-1] if grids else None,
+            "best": best and _relative(best),
+            "last": last if last.exists() else None,
+            "metrics": folder / "metrics.csv" if (folder / "metrics.csv").exists() else None,
+        }
+        print("\n" + "\n".join(f"{key:<9}{value}" for key, value in rows.items() if value))
+        if chosen := rows["best"] or rows["last"]:
+            print("\nGo on with")
+            print(f"  lightning_gen sample --ckpt_path '{chosen}' --num 64 --output {folder / 'samples'}")
+            print(f"  lightning_gen evaluate --ckpt_path '{folder / 'checkpoints' / '*.ckpt'}'")
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run's folder once, when training starts."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A resumed run keeps the first `config.yaml` and adds its own beside it."""
+        if stage != "fit" or self.already_saved:
+            return
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "config.yaml"
+            number = 1
+            while path.exists():
+                path, number = folder / f"config_resumed_{number}.yaml", number + 1
+            self.parser.save(self.config, path, skip_none=False, multifile=False)
+        self.already_saved = True
+
+
+def main(args: list[str]) -> None:
+    """Run `fit`, `validate`, `test` or `predict`, or print shell completion."""
+    for message in _QUIET:
+        warnings.filterwarnings("ignore", message)
+    torch.set_float32_matmul_precision("highest")
+    Command(_with_checkpoint_config(args))
+
+
+def _with_checkpoint_config(args: list[str]) -> list[str]:
+    """Put the checkpoint's configuration where a file would stand, if there is a checkpoint and no file."""
+    path = _option(args, "--ckpt_path")
+    if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
+        return args
+    allow = [value for k, word in enumerate(args[:-1]) if word in ("--allow", "--allow+") for value in [args[k + 1]]]
+    config = dict(configuration(read_checkpoint(path), path, allow))
+    return [args[0], f"--config={json.dumps(config)}", *args[1:]]
+
+
+def _option(args: list[str], name: str) -> str | None:
+    for k, word in enumerate(args):
+        if word == name and k + 1 < len(args):
+            return args[k + 1]
+        if word.startswith(f"{name}="):
+            return word.split("=", 1)[1]
+    return None
+
+
+def _stem(configs: Any) -> str:
+    """The name of the last configuration file."""
+    paths = [Path(str(c.relative if hasattr(c, "relative") else c)) for c in _as_list(configs) if c is not None]
+    return paths[-1].stem if paths else "run"
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    return str(found[-1]) if found else None
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"trainer.default_root_dir is {folder}, which cannot be written ({error.strerror}): choose another folder") from error
+
+
+def _number_of_processes(config: Any) -> int:
+    """How many processes the trainer will run, from what the user wrote."""
+    devices = config.devices
+    if devices in ("auto", -1, "-1"):
+        gpu = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+        count = torch.cuda.device_count() if gpu else 1
+    elif isinstance(devices, list):
+        count = len(devices)
+    elif isinstance(devices, str):
+        count = len(devices.split(",")) if "," in devices else int(devices)
+    else:
+        count = int(devices)
+    return count * int(config.num_nodes or 1)
+
+
+def _as_list(value: Any) -> list:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _relative(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

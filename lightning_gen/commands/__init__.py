@@ -1,0 +1,55 @@
+"""Subcommands, and what becomes of their errors."""
+
+import sys
+from collections.abc import Callable
+
+from lightning_gen.errors import UserError, nearest
+
+LIGHTNING = ("fit", "validate", "test", "predict")
+OWN = ("sample", "evaluate")
+
+
+def run(args: list[str]) -> None:
+    """Run the subcommand that `args` begins with; bad input ends in one sentence and status 2."""
+    debug = "--debug" in args
+    args = [word for word in args if word != "--debug"]
+    try:
+        _command(args)(args)
+    except UserError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        sentence = None if debug else _sentence(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
+
+
+def _command(args: list[str]) -> Callable[[list[str]], None]:
+    if args[0] in LIGHTNING or args[0].startswith("--print_shtab"):
+        from lightning_gen.cli import main
+
+        return main
+    if args[0] in OWN:
+        from lightning_gen.commands.parsers import main as own
+
+        return own
+    raise UserError(f"{args[0]!r} is not a command{nearest(args[0], (*LIGHTNING, *OWN))}: see lightning_gen --help")
+
+
+def _fail(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say in one sentence what a library found wrong with the input; None if it is not about the input."""
+    from lightning_gen.commands.explain import explain
+
+    return explain(error)

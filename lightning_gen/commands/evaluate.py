@@ -1,0 +1,166 @@
+"""`lightning_gen evaluate`: a table, JSON, CSV and a curve of metrics over checkpoints."""
+
+import csv
+import glob
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_gen import __version__
+from lightning_gen.callbacks import Evaluation
+from lightning_gen.checkpoints import Weights, configuration, instantiate, load_state, read_checkpoint
+from lightning_gen.commands.processes import start
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.model import GenerativeModel
+
+
+def evaluate(
+    ckpt_path: str,
+    num_samples: int | None,
+    output: str | None,
+    extractor: str | None,
+    metrics: list[str] | None,
+    config: str | None,
+    seed: int | None,
+    batch_size: int | None,
+    weights: Weights,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int,
+    allow: list[str],
+    **_: Any,
+) -> None:
+    """Measure every checkpoint that `ckpt_path` matches, in order of its step.
+
+    Args:
+        ckpt_path: a file, or a pattern of files.
+        num_samples: samples to draw; None for the recipe's number.
+        output: results go to this path with `.json`, `.csv` and `.png`; None for `evaluation` in the run's folder.
+        extractor: class name of a feature extractor; None for the recipe's.
+        metrics: class names of metrics; None for the recipe's.
+        config: YAML file laid over the checkpoint's configuration.
+        seed: names the set of samples; None for the recipe's.
+        batch_size: samples drawn at a time; None for the recipe's.
+        weights: `ema` (where there are averages) or `raw`.
+        accelerator: as Lightning names them.
+        devices: processes on this machine.
+        num_nodes: machines.
+        allow: packages that the checkpoint may name classes of.
+
+    Raises:
+        UserError: for anything wrong with these.
+    """
+    paths = sorted(Path(path) for path in glob.glob(ckpt_path, recursive=True))
+    if not paths:
+        raise UserError(f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints")
+    target = Path(output).with_suffix("") if output else _default_output(paths)
+    _check_output(target)
+    chosen = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
+    changes = {key: value for key, value in chosen.items() if value is not None}
+    fabric = start(accelerator, devices, num_nodes)
+    rows: list[dict[str, Any]] = []
+    evaluation: Evaluation | None = None
+    for path in sorted(paths, key=lambda p: read_checkpoint(p).get("global_step", 0)):
+        checkpoint = read_checkpoint(path)
+        settings = _lay_over(configuration(checkpoint, path, allow), config)
+        model = instantiate(GenerativeModel, settings["model"])
+        loaded = load_state(model, checkpoint, weights)
+        if evaluation is None or settings["data"] != data_settings:
+            data_settings = settings["data"]
+            data = instantiate(DataModule, data_settings)
+            evaluation = _evaluation(settings, changes, extractor, metrics)
+        values = evaluation.measure(model.to(fabric.device).eval(), data, fabric.global_rank, fabric.world_size)
+        rows.append({"checkpoint": str(path), "step": checkpoint.get("global_step", 0), "weights": loaded} | values)
+    if fabric.is_global_zero:
+        assert evaluation is not None
+        print(_table(rows))
+        _write(target, rows, evaluation.protocol())
+
+
+def _evaluation(
+    settings: dict[str, Any], changes: dict[str, Any], extractor: str | None, metrics: list[str] | None
+) -> Evaluation:
+    """The recipe's evaluation with what the command line changes; a plain one if the recipe has none."""
+    own = [
+        callback
+        for callback in settings.get("trainer", {}).get("callbacks") or []
+        if callback["class_path"].rsplit(".", 1)[-1] == Evaluation.__name__
+    ]
+    if not own and extractor is None:
+        raise UserError("the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3")
+    arguments = dict(own[0]["init_args"]) if own else {"metrics": [{"class_path": "FID"}]}
+    if extractor is not None:
+        arguments["extractor"] = {"class_path": extractor}
+    if metrics is not None:
+        arguments["metrics"] = [{"class_path": metric} for metric in metrics]
+    return instantiate(Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments | changes})
+
+
+def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
+    """`settings` with the values of a YAML file in place of its own."""
+    if config is None:
+        return settings
+    try:
+        over = yaml.safe_load(Path(config).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config {config} cannot be read: {error}") from error
+
+    def merge(below: Any, above: Any) -> Any:
+        if isinstance(below, dict) and isinstance(above, dict):
+            return below | {key: merge(below.get(key), value) for key, value in above.items()}
+        return above
+
+    return merge(settings, over)
+
+
+def _default_output(paths: list[Path]) -> Path:
+    folder = paths[0].parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation"
+
+
+def _check_output(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        probe = target.with_suffix(".json.tmp")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--output {target} cannot be written ({error.strerror}): choose another place") from error
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [list(rows[0]), *([f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _write(target: Path, rows: list[dict[str, Any]], protocol: dict[str, Any]) -> None:
+    json_path, csv_path, png_path = (target.with_name(f"{target.name}.{kind}") for kind in ("json", "csv", "png"))
+    json_path.write_text(
+        json.dumps({"lightning_gen": __version__, "protocol": protocol, "results": rows}, indent=2) + "\n"
+    )
+    with csv_path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    _draw(png_path, rows)
+    print(f"\n{json_path}\n{csv_path}\n{png_path}")
+
+
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One panel a metric over steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in rows[0] if name not in ("checkpoint", "step", "weights") and not name.endswith("_std")]
+    figure = Figure(figsize=(4.5 * len(names), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axes.plot([row["step"] for row in rows], [row[name] for row in rows], marker="o")
+        axes.set_xlabel("step")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

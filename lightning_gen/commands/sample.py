@@ -1,0 +1,72 @@
+"""`lightning_gen sample`: files of samples from a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_gen.callbacks.grid import grid as draw
+from lightning_gen.callbacks.grid import save_picture
+from lightning_gen.checkpoints import Weights, load
+from lightning_gen.commands.processes import start
+from lightning_gen.errors import UserError
+from lightning_gen.noise import sample_seeds
+
+
+def sample(
+    ckpt_path: str,
+    num: int,
+    output: str,
+    grid: bool,
+    classes: list[int] | int | None,
+    seed: int,
+    batch_size: int,
+    weights: Weights,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int,
+    allow: list[str],
+    **_: Any,
+) -> None:
+    """Write samples 0 to `num` − 1 of the set `seed`, each process its share.
+
+    Args:
+        ckpt_path: a checkpoint that `fit` wrote.
+        num: number of samples, ≥ 1.
+        output: folder for them.
+        grid: also write up to 64 of the set as one picture, `grid.png`, classes by row.
+        classes: classes to draw, repeated in turn; None to draw each sample's class from its own noise.
+        seed: names the set; sample *i* depends on (seed, i) only.
+        batch_size: samples drawn at a time in each process, ≥ 1.
+        weights: `ema` (where there are averages) or `raw`.
+        accelerator: as Lightning names them.
+        devices: processes on this machine.
+        num_nodes: machines.
+        allow: packages that the checkpoint may name classes of.
+
+    Raises:
+        UserError: for anything wrong with these.
+    """
+    for name, value in (("num", num), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"--{name} is {value}: it must be at least 1")
+    model, data, loaded = load(ckpt_path, weights, allow)
+    fabric = start(accelerator, devices, num_nodes)
+    model.to(fabric.device)
+    folder = Path(output)
+    if fabric.is_global_zero:
+        try:
+            data.modality.prepare(folder, num, tuple(data.sample_shape))
+        except OSError as error:
+            raise UserError(f"--output {folder} cannot be written ({error.strerror}): choose another folder") from error
+    fabric.barrier()
+    chosen = torch.tensor([classes] if isinstance(classes, int) else classes) if classes is not None else None
+    index = torch.arange(fabric.global_rank, num, fabric.world_size)
+    for rows in index.split(batch_size):
+        y = chosen[rows % len(chosen)] if chosen is not None else None
+        data.modality.write(folder, model.sample(len(rows), y, seeds=sample_seeds(seed, rows)).cpu(), rows, num)
+    if fabric.is_global_zero and grid:
+        save_picture(draw(model, data, min(num, 64), seed), folder / "grid.png")
+    fabric.barrier()
+    if fabric.is_global_zero:
+        print(f"{num} samples ({loaded} weights, seed {seed}) in {folder}" + (f", grid {folder / 'grid.png'}" if grid else ""))

@@ -1,0 +1,222 @@
+"""`GenerativeModel`: the one contract that every family keeps."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.errors import UserError
+from lightning_gen.noise import Noise, sample_seeds
+
+if TYPE_CHECKING:
+    from lightning_gen.data import DataModule
+
+Batch = dict[str, Tensor]
+"""`x` is what is generated, `y` (optional) what it is conditioned on."""
+
+
+class GenerativeModel(L.LightningModule, ABC):
+    """A model one can train and draw samples from.
+
+    A family implements `generate`, `training_step` and `configure_optimizers`; what it learns from is `batch["x"]`,
+    conditioned on `batch["y"]` when `num_classes` is set.
+
+    Args:
+        num_classes: number of classes that samples are conditioned on; None for an unconditional model.
+        compile: names of submodules to hand to `torch.compile`, such as `[generator]`.
+
+    Attributes:
+        config: the resolved configuration of the run (`model`, `data`, `trainer`, plain values only); set by the
+            command line and kept in every checkpoint, so that a checkpoint rebuilds its model by itself.
+        batches_per_step: how many batches of data one step consumes; the data module multiplies its rows by it.
+        seed: what every random number of training derives from, together with the step and the rank.
+    """
+
+    def __init__(self, num_classes: int | None = None, compile: list[str] | None = None) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.compiled = list(compile or [])
+        self.config: dict[str, Any] | None = None
+        self.seed: int | None = None
+
+    @property
+    def batches_per_step(self) -> int:
+        """How many batches of data one step consumes."""
+        return 1
+
+    # ---------------------------------------------------------------- sampling
+
+    @abstractmethod
+    def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
+        """Turn noise into samples.
+
+        Args:
+            noise: one stream of random numbers a sample, on the device of the model.
+            y: (n,) int64 classes; None for an unconditional model.
+
+        Returns:
+            (n, …) samples in the form of `x` (images: float in [-1, 1]).
+        """
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, seeds: Tensor | None = None) -> Tensor:
+        """Draw `n` samples, in evaluation mode and without gradients.
+
+        Sample *i* depends on `seeds[i]` and `y[i]` alone, whatever the batch size and the number of processes.
+
+        Args:
+            n: number of samples.
+            y: (n,) int64 classes; drawn uniformly from each sample's own stream when None and the model is conditional.
+            seeds: (n,) int64, one a sample (see `lightning_gen.noise.sample_seeds`); drawn from torch's global
+                generator when None.
+
+        Returns:
+            (n, …) samples in the form of `x`, on the device of the model.
+
+        Raises:
+            UserError: if classes are asked of an unconditional model, or do not exist.
+        """
+        if seeds is None:
+            seeds = torch.randint(2**63 - 1, (n,))
+        noise = Noise(seeds, self.device)
+        y = self._classes(noise, y)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            return self.generate(noise, y)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _classes(self, noise: Noise, y: Tensor | None) -> Tensor | None:
+        if self.num_classes is None:
+            if y is not None:
+                raise UserError(
+                    "classes were asked for, but the model is unconditional: train one whose networks have num_classes set"
+                )
+            return None
+        drawn = noise.integers(self.num_classes)  # always drawn, so that giving y leaves the rest of the noise alone
+        if y is None:
+            return drawn
+        if y.numel() and not (0 <= int(y.min()) and int(y.max()) < self.num_classes):
+            raise UserError(f"class {y.tolist()} does not exist: the model knows classes 0 to {self.num_classes - 1}")
+        return y.to(self.device)
+
+    # ---------------------------------------------------------------- set-up
+
+    def setup(self, stage: str) -> None:
+        """Check that model and data fit each other, and compile what was asked for, before anything is trained."""
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.check_data(data)
+        for name in self.compiled if stage == "fit" else ():
+            self._submodule(name).compile()  # in place: torch.compile(module) would rename the checkpoint's keys
+
+    def check_data(self, data: "DataModule") -> None:
+        """Raise `UserError` if `data` cannot train this model: shapes or classes that disagree. Families extend it."""
+        made, wanted = tuple(self.sample(2, seeds=sample_seeds(0, torch.arange(2))).shape[1:]), tuple(data.sample_shape)
+        if made != wanted:
+            raise UserError(
+                f"the model makes samples of shape {made} but data gives {wanted}: {_differing_keys(made, wanted)}"
+            )
+        if self.num_classes is None:
+            return
+        if data.num_classes is None:
+            raise UserError(
+                f"the model is conditioned on {self.num_classes} classes (num_classes) but data has none: remove the key"
+                " from model, or use labelled data"
+            )
+        if data.num_classes > self.num_classes:
+            raise UserError(
+                f"data has {data.num_classes} classes but the model knows {self.num_classes}: set the num_classes of its"
+                f" networks to {data.num_classes}"
+            )
+
+    def _submodule(self, name: str) -> nn.Module:
+        try:
+            return self.get_submodule(name)
+        except AttributeError:
+            names = ", ".join(child for child, _ in self.named_children())
+            raise UserError(f"model.init_args.compile names {name!r}, which is not a submodule: use any of {names}") from None
+
+    # ---------------------------------------------------------------- randomness
+
+    def on_fit_start(self) -> None:
+        """Fix the seed of the run: the checkpoint's when resuming, else the one given to `seed_everything`."""
+        if self.seed is None:
+            self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Seed what happens to the batch on the device (flips), so that a resumed run sees the same."""
+        if self.trainer.training:
+            self._seed_step(0)
+        return batch
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed the step: noise depends on (seed, step, rank) only, so ranks differ and a resumed run does not."""
+        self._seed_step(1)
+
+    def _seed_step(self, purpose: int) -> None:
+        assert self.seed is not None
+        position = torch.tensor([(self.global_step << 24) | (self.global_rank << 1) | purpose])
+        torch.manual_seed(int(sample_seeds(self.seed, position)))
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the configuration and the seed beside the weights."""
+        checkpoint["config"] = self.config
+        checkpoint["seed"] = self.seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back the seed, and refuse another architecture's weights in one sentence."""
+        self.seed = checkpoint.get("seed")
+        check_state_dict(self, checkpoint["state_dict"])
+
+    # ---------------------------------------------------------------- Lightning's other loops
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Nothing by default: callbacks sample and measure."""
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same as validation."""
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Samples for the batch's `seeds`: (n, …) in the form of `x`."""
+        seeds = batch["seeds"]
+        return self.sample(len(seeds), batch.get("y"), seeds=seeds)
+
+
+def _differing_keys(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Say which keys to change; images are (C, H, W), everything else is only described."""
+    if len(made) != len(wanted) or len(made) != 3:
+        return "choose networks and data of the same kind"
+    keys = [key for key, differs in (("channels", made[0] != wanted[0]), ("image_size", made[1:] != wanted[1:])) if differs]
+    pairs = (f"model.init_args.generator.init_args.{key} (and the discriminator's) or data.init_args.{key}" for key in keys)
+    return f"make {' and '.join(pairs)} agree"
+
+
+def check_state_dict(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise `UserError` when `state` does not have the names and shapes of `model`'s own state.
+
+    Args:
+        model: the module to be loaded into.
+        state: a checkpoint's `state_dict`.
+    """
+    own = model.state_dict()
+    missing, unknown = own.keys() - state.keys(), state.keys() - own.keys()
+    if missing or unknown:
+        example = sorted(missing)[0] if missing else sorted(unknown)[0]
+        raise UserError(
+            f"the checkpoint is of another architecture: {len(missing)} tensors of the configured model are missing in"
+            f" it and {len(unknown)} are unknown, for instance {example!r}; use the configuration it was trained with"
+        )
+    for name, tensor in own.items():
+        if tensor.shape != state[name].shape:
+            raise UserError(
+                f"the checkpoint is of another shape: {name!r} is {tuple(state[name].shape)} in it and"
+                f" {tuple(tensor.shape)} in the configured model; use the configuration it was trained with"
+            )
