@@ -58,10 +58,16 @@ class Command(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what every run has: a name, a guard, a progress bar."""
         parser.add_argument(
-            "--run_name", type=str | None, default=None, help="Folder below default_root_dir; the recipe's file name if unset."
+            "--run_name",
+            type=str | None,
+            default=None,
+            help="Folder below default_root_dir; the recipe's file name if unset.",
         )
         parser.add_argument(
-            "--allow", type=list[str], default=[], help="Packages that a checkpoint may name classes of, beside this one."
+            "--allow",
+            type=list[str],
+            default=[],
+            help="Packages that a checkpoint may name classes of, beside this one.",
         )
         parser.add_lightning_class_args(FiniteGuard, "finite_guard")
         parser.add_lightning_class_args(StepProgressBar, "progress_bar")
@@ -97,7 +103,9 @@ class Command(LightningCLI):
         kwargs["plugins"] = [*_as_list(config.plugins), AtomicCheckpointIO()]
         extra = [Throughput()] if fit else [SampleWriter()] if self.subcommand == "predict" else []
         callbacks = [*_as_list(config.callbacks), *extra]
-        kwargs["callbacks"] = sorted(callbacks, key=lambda callback: not isinstance(callback, EMA))  # averages come first
+        kwargs["callbacks"] = sorted(
+            callbacks, key=lambda callback: not isinstance(callback, EMA)
+        )  # averages come first
         return super().instantiate_trainer(**kwargs)
 
     def _logger(self) -> TensorBoardLogger:
@@ -120,7 +128,9 @@ class Command(LightningCLI):
         folder = run_folder(trainer)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        best = next((c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", "")), None)
+        best = next(
+            (c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", "")), None
+        )
         last = folder / "checkpoints" / "last.ckpt"
         grids = sorted((folder / "grids").glob("*.png"))
         rows = {
@@ -183,9 +193,9 @@ def _option(args: list[str], name: str) -> str | None:
 
 
 def _stem(configs: Any) -> str:
-    """The name of the last configuration file."""
+    """The name of the first configuration file: the recipe, which later ones adjust."""
     paths = [Path(str(c.relative if hasattr(c, "relative") else c)) for c in _as_list(configs) if c is not None]
-    return paths[-1].stem if paths else "run"
+    return paths[0].stem if paths else "run"
 
 
 def _last_checkpoint(folder: Path) -> str | None:
@@ -199,7 +209,9 @@ def _check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"trainer.default_root_dir is {folder}, which cannot be written ({error.strerror}): choose another folder") from error
+        raise UserError(
+            f"trainer.default_root_dir is {folder}, which cannot be written ({error.strerror}): choose another folder"
+        ) from error
 
 
 def _number_of_processes(config: Any) -> int:

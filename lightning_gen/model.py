@@ -139,7 +139,9 @@ class GenerativeModel(L.LightningModule, ABC):
             return self.get_submodule(name)
         except AttributeError:
             names = ", ".join(child for child, _ in self.named_children())
-            raise UserError(f"model.init_args.compile names {name!r}, which is not a submodule: use any of {names}") from None
+            raise UserError(
+                f"model.init_args.compile names {name!r}, which is not a submodule: use any of {names}"
+            ) from None
 
     # ---------------------------------------------------------------- randomness
 
@@ -148,19 +150,10 @@ class GenerativeModel(L.LightningModule, ABC):
         if self.seed is None:
             self.seed = self.trainer.strategy.broadcast(torch.initial_seed())
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Seed what happens to the batch on the device (flips), so that a resumed run sees the same."""
-        if self.trainer.training:
-            self._seed_step(0)
-        return batch
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the step: noise depends on (seed, step, rank) only, so ranks differ and a resumed run does not."""
-        self._seed_step(1)
-
-    def _seed_step(self, purpose: int) -> None:
         assert self.seed is not None
-        position = torch.tensor([(self.global_step << 24) | (self.global_rank << 1) | purpose])
+        position = torch.tensor([(self.global_step << 24) | self.global_rank])
         torch.manual_seed(int(sample_seeds(self.seed, position)))
 
     # ---------------------------------------------------------------- checkpoints
@@ -194,8 +187,12 @@ def _differing_keys(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """Say which keys to change; images are (C, H, W), everything else is only described."""
     if len(made) != len(wanted) or len(made) != 3:
         return "choose networks and data of the same kind"
-    keys = [key for key, differs in (("channels", made[0] != wanted[0]), ("image_size", made[1:] != wanted[1:])) if differs]
-    pairs = (f"model.init_args.generator.init_args.{key} (and the discriminator's) or data.init_args.{key}" for key in keys)
+    keys = [
+        key for key, differs in (("channels", made[0] != wanted[0]), ("image_size", made[1:] != wanted[1:])) if differs
+    ]
+    pairs = (
+        f"model.init_args.generator.init_args.{key} (and the discriminator's) or data.init_args.{key}" for key in keys
+    )
     return f"make {' and '.join(pairs)} agree"
 
 

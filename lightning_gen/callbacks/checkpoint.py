@@ -64,4 +64,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
-            raise UserError(f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir") from error
+            raise UserError(
+                f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir"
+            ) from error

@@ -45,7 +45,9 @@ class EMA(Callback):
         own = dict(pl_module.named_children())
         for name in self.modules:
             if name not in own:
-                raise UserError(f"EMA.modules names {name!r}, which the model does not have: use any of {', '.join(own)}")
+                raise UserError(
+                    f"EMA.modules names {name!r}, which the model does not have: use any of {', '.join(own)}"
+                )
 
     # ---------------------------------------------------------------- averaging
 

@@ -93,9 +93,7 @@ class Evaluation(Callback):
                     metric.set_reference(statistics)
         self._prepared = True
 
-    def measure(
-        self, model: GenerativeModel, data: DataModule, rank: int = 0, world_size: int = 1
-    ) -> dict[str, float]:
+    def measure(self, model: GenerativeModel, data: DataModule, rank: int = 0, world_size: int = 1) -> dict[str, float]:
         """Measure the model with whatever weights it holds now; every process must call it.
 
         Args:
@@ -132,7 +130,9 @@ class Evaluation(Callback):
         if not isinstance(data, DataModule):
             raise UserError("Evaluation needs a lightning_gen.data.DataModule for its reference: set data")
         if self.split not in data.splits:
-            raise UserError(f"Evaluation.split is {self.split!r}, which data does not have: use any of {', '.join(data.splits)}")
+            raise UserError(
+                f"Evaluation.split is {self.split!r}, which data does not have: use any of {', '.join(data.splits)}"
+            )
         for metric in self.metrics:
             metric.check(self.num_samples)
         self.extractor.prepare()

@@ -42,9 +42,7 @@ class FiniteGuard(Callback):
         self._check()
         for name, parameter in pl_module.named_parameters():
             if not bool(parameter.isfinite().all()):
-                raise UserError(
-                    f"the weights {name!r} are not finite at step {trainer.global_step}; {_ADVICE}"
-                )
+                raise UserError(f"the weights {name!r} are not finite at step {trainer.global_step}; {_ADVICE}")
 
     def _check(self) -> None:
         seen, self._seen = self._seen, []

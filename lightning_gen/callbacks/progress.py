@@ -33,7 +33,9 @@ class StepProgressBar(TQDMProgressBar):
         if trainer.max_steps <= 0:
             super().on_train_epoch_start(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
         """Advance to the current step."""
         if trainer.max_steps <= 0:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, idx)

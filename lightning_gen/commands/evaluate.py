@@ -55,7 +55,9 @@ def evaluate(
     """
     paths = sorted(Path(path) for path in glob.glob(ckpt_path, recursive=True))
     if not paths:
-        raise UserError(f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints")
+        raise UserError(
+            f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints"
+        )
     target = Path(output).with_suffix("") if output else _default_output(paths)
     _check_output(target)
     chosen = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
@@ -90,13 +92,17 @@ def _evaluation(
         if callback["class_path"].rsplit(".", 1)[-1] == Evaluation.__name__
     ]
     if not own and extractor is None:
-        raise UserError("the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3")
+        raise UserError(
+            "the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3"
+        )
     arguments = dict(own[0]["init_args"]) if own else {"metrics": [{"class_path": "FID"}]}
     if extractor is not None:
         arguments["extractor"] = {"class_path": extractor}
     if metrics is not None:
         arguments["metrics"] = [{"class_path": metric} for metric in metrics]
-    return instantiate(Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments | changes})
+    return instantiate(
+        Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments | changes}
+    )
 
 
 def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
@@ -134,7 +140,9 @@ def _check_output(target: Path) -> None:
 def _table(rows: list[dict[str, Any]]) -> str:
     cells = [list(rows[0]), *([f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
 
 
 def _write(target: Path, rows: list[dict[str, Any]], protocol: dict[str, Any]) -> None:

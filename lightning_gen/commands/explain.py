@@ -9,8 +9,12 @@ from lightning_gen.errors import UserError, nearest
 
 _KEY = re.compile(r'[Pp]arser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
-_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)|Import path (\S+) does not correspond to a subclass")
-_UNKNOWN_MODULE = re.compile(r"(?:No module named '[^']+'|Unexpected import path|Expected a dot import path).*?([\w.]+)?$")
+_UNKNOWN_CLASS = re.compile(
+    r"Expected a dot import path string: (\S+)|Import path (\S+) does not correspond to a subclass"
+)
+_UNKNOWN_MODULE = re.compile(
+    r"(?:No module named '[^']+'|Unexpected import path|Expected a dot import path).*?([\w.]+)?$"
+)
 _UNKNOWN_OPTION = re.compile(r"Option '([^']+)' is not accepted|[Kk]ey '([^']+)' is not expected")
 _REQUIRED = re.compile(r"(?:following arguments are required: |Key )[\"']?([\w.]+)[\"']?(?: is required)?")
 _UNRECOGNISED = re.compile(r"[Uu]nrecognized arguments?:? (\S+)|does not accept nested key [\"']([^\"']+)[\"']")
@@ -70,7 +74,9 @@ def _argument_error(message: str) -> str:
             name = match[1] or match[2]
             names = _parameters(owner)
             choices = f"; it takes {', '.join(names)}" if names else ""
-            return f"{_path([*keys, name])} is not a key of {owner or 'the configuration'}{nearest(name, names)}{choices}"
+            return (
+                f"{_path([*keys, name])} is not a key of {owner or 'the configuration'}{nearest(name, names)}{choices}"
+            )
     text = " ".join(message.split())
     if match := _UNRECOGNISED.search(text):
         name = (match[1] or match[2]).lstrip("-").split("=")[0]
@@ -127,4 +133,8 @@ def _option_names(name: str) -> list[str]:
     from lightning.pytorch import Trainer
 
     trainer = list(inspect.signature(Trainer).parameters)
-    return trainer if name.startswith("trainer.") else [*trainer, "config", "ckpt_path", "seed_everything", "model", "data"]
+    return (
+        trainer
+        if name.startswith("trainer.")
+        else [*trainer, "config", "ckpt_path", "seed_everything", "model", "data"]
+    )

@@ -27,7 +27,10 @@ def evaluate_parser() -> ArgumentParser:
     parser.add_argument("--ckpt_path", type=str, required=True, help="A checkpoint, or a quoted pattern of several.")
     parser.add_argument("--num_samples", type=int | None, default=None, help="Samples to draw; the recipe's if unset.")
     parser.add_argument(
-        "--output", type=str | None, default=None, help="Results go to OUTPUT.json, .csv and .png; the run's folder if unset."
+        "--output",
+        type=str | None,
+        default=None,
+        help="Results go to OUTPUT.json, .csv and .png; the run's folder if unset.",
     )
     parser.add_argument(
         "--extractor", type=str | None, default=None, help="Class name of a feature extractor; the recipe's if unset."
@@ -36,7 +39,10 @@ def evaluate_parser() -> ArgumentParser:
         "--metrics", type=list[str] | None, default=None, help="Class names of metrics; the recipe's if unset."
     )
     parser.add_argument(
-        "--config", type=str | None, default=None, help="A YAML file laid over the checkpoint's configuration, for data elsewhere."
+        "--config",
+        type=str | None,
+        default=None,
+        help="A YAML file laid over the checkpoint's configuration, for data elsewhere.",
     )
     _add_common(parser, batch_size=None)
     return parser
@@ -53,10 +59,17 @@ def _parser(name: str, description: str) -> ArgumentParser:
 
 
 def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
-    parser.add_argument("--seed", type=int | None, default=None if batch_size is None else 0, help="Names the set of samples.")
-    parser.add_argument("--batch_size", type=int | None, default=batch_size, help="Samples drawn at a time in each process.")
     parser.add_argument(
-        "--weights", type=Literal["ema", "raw"], default="ema", help="Averaged weights where there are any, or raw ones."
+        "--seed", type=int | None, default=None if batch_size is None else 0, help="Names the set of samples."
+    )
+    parser.add_argument(
+        "--batch_size", type=int | None, default=batch_size, help="Samples drawn at a time in each process."
+    )
+    parser.add_argument(
+        "--weights",
+        type=Literal["ema", "raw"],
+        default="ema",
+        help="Averaged weights where there are any, or raw ones.",
     )
     parser.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, … as Lightning names them.")
     parser.add_argument("--devices", type=int | str, default=1, help="Number of processes, one a device.")

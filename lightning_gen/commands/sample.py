@@ -69,4 +69,7 @@ def sample(
         save_picture(draw(model, data, min(num, 64), seed), folder / "grid.png")
     fabric.barrier()
     if fabric.is_global_zero:
-        print(f"{num} samples ({loaded} weights, seed {seed}) in {folder}" + (f", grid {folder / 'grid.png'}" if grid else ""))
+        print(
+            f"{num} samples ({loaded} weights, seed {seed}) in {folder}"
+            + (f", grid {folder / 'grid.png'}" if grid else "")
+        )

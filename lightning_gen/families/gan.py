@@ -129,7 +129,9 @@ class GAN(GenerativeModel):
         terms: Terms = {}
         for k, parts in enumerate(updates):
             update = self.global_step * self.num_critic_steps + k
-            terms |= self._accumulate(discriminator_optimizer, [lambda b=b: self.discriminator_loss(b, update) for b in parts])
+            terms |= self._accumulate(
+                discriminator_optimizer, [lambda b=b: self.discriminator_loss(b, update) for b in parts]
+            )
             # past the wrapper that counts: only the generator's update is a step
             self.trainer.strategy.optimizer_step(discriminator_optimizer.optimizer, _nothing)
         with _frozen(self.discriminator):

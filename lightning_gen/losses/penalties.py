@@ -29,7 +29,9 @@ class Penalty(ABC):
 
     def __init__(self, interval: int = 1) -> None:
         if interval < 1:
-            raise UserError(f"a penalty's interval is {interval}: it counts discriminator updates and must be at least 1")
+            raise UserError(
+                f"a penalty's interval is {interval}: it counts discriminator updates and must be at least 1"
+            )
         self.interval = interval
 
     @abstractmethod
