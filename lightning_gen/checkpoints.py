@@ -1,8 +1,8 @@
 """Reading checkpoints: safely, and without anything beside them.
 
 A checkpoint holds the resolved configuration of its run, so it rebuilds its model and data module by itself. It is data
-from elsewhere, too: it is unpickled with `weights_only=True`, and no class that it names is imported unless it belongs to
-this package, to torch's networks, optimisers and distributions, or to a package that the user allows.
+from elsewhere, too: it is unpickled with `weights_only=True`, and no class that it names is imported unless it belongs
+to this package, to torch's networks, optimisers and distributions, or to a package that the user allows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,8 +47,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises whatever its zip reader or unpickler met
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise UserError(
-                f"the checkpoint {path} holds more than plain values and tensors, which loading could run as code: it is"
-                f" refused ({str(error).splitlines()[0]})"
+                f"the checkpoint {path} holds more than plain values and tensors, which loading could run as code: it"
+                f" is refused ({str(error).splitlines()[0]})"
             ) from error
         raise UserError(
             f"the checkpoint {path} cannot be read ({type(error).__name__}): it is cut short or not a checkpoint; use"
@@ -71,8 +71,8 @@ def check_trusted(config: Any, allow: Iterable[str] = ()) -> None:
     if refused:
         packages = sorted({name.split(".")[0] for name in refused})
         raise UserError(
-            f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint and"
-            f" that code, add --allow {' --allow '.join(packages)}"
+            f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint"
+            f" and that code, add --allow {' --allow '.join(packages)}"
         )
 
 
@@ -117,8 +117,8 @@ def configuration(checkpoint: dict[str, Any], path: str | Path, allow: Iterable[
     config = checkpoint.get("config")
     if not config:
         raise UserError(
-            f"the checkpoint {path} carries no configuration (it was not written by `lightning_gen fit`): build the model"
-            " in Python and load its state_dict"
+            f"the checkpoint {path} carries no configuration (it was not written by `lightning_gen fit`): build the"
+            " model in Python and load its state_dict"
         )
     check_trusted(config, allow)
     return config

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -128,9 +129,8 @@ class Command(LightningCLI):
         folder = run_folder(trainer)
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        best = next(
-            (c.best_model_path for c in trainer.checkpoint_callbacks if getattr(c, "best_model_path", "")), None
-        )
+        savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
+        best = next((saver.best_model_path for saver in savers if saver.best_model_path), None)
         last = folder / "checkpoints" / "last.ckpt"
         grids = sorted((folder / "grids").glob("*.png"))
         rows = {

@@ -94,13 +94,13 @@ class GenerativeModel(L.LightningModule, ABC):
         if self.num_classes is None:
             if y is not None:
                 raise UserError(
-                    "classes were asked for, but the model is unconditional: train one whose networks have num_classes set"
+                    "classes were asked for, but the model is unconditional: train one whose networks have num_classes"
                 )
             return None
         drawn = noise.integers(self.num_classes)  # always drawn, so that giving y leaves the rest of the noise alone
         if y is None:
             return drawn
-        if y.numel() and not (0 <= int(y.min()) and int(y.max()) < self.num_classes):
+        if y.numel() and (int(y.min()) < 0 or int(y.max()) >= self.num_classes):
             raise UserError(f"class {y.tolist()} does not exist: the model knows classes 0 to {self.num_classes - 1}")
         return y.to(self.device)
 
@@ -125,13 +125,13 @@ class GenerativeModel(L.LightningModule, ABC):
             return
         if data.num_classes is None:
             raise UserError(
-                f"the model is conditioned on {self.num_classes} classes (num_classes) but data has none: remove the key"
-                " from model, or use labelled data"
+                f"the model is conditioned on {self.num_classes} classes (num_classes) but data has none: remove the"
+                " key from model, or use labelled data"
             )
         if data.num_classes > self.num_classes:
             raise UserError(
-                f"data has {data.num_classes} classes but the model knows {self.num_classes}: set the num_classes of its"
-                f" networks to {data.num_classes}"
+                f"data has {data.num_classes} classes but the model knows {self.num_classes}: set the num_classes of"
+                f" its networks to {data.num_classes}"
             )
 
     def _submodule(self, name: str) -> nn.Module:
@@ -142,6 +142,11 @@ class GenerativeModel(L.LightningModule, ABC):
             raise UserError(
                 f"model.init_args.compile names {name!r}, which is not a submodule: use any of {names}"
             ) from None
+
+    @property
+    def logs_this_step(self) -> bool:
+        """Whether the logger takes values in the step that is under way."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     # ---------------------------------------------------------------- randomness
 

@@ -84,7 +84,7 @@ class Noise:
         zero = torch.zeros_like(block)
         key = ((self.seeds & _MASK)[:, None], ((self.seeds >> 32) & _MASK)[:, None])
         words = philox((block & _MASK, block >> 32, zero, zero), key)
-        return torch.stack(words, dim=-1).reshape(len(self), -1)[:, :count]
+        return torch.stack(words, dim=-1).flatten(1)[:, :count]
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in (0, 1): (n, *shape)."""

@@ -1,9 +1,9 @@
 """Data parallelism for models that step several optimisers by hand.
 
-`DistributedDataParallel` reduces gradients while they are made and expects every parameter to take part in every backward
-pass, which no adversarial step satisfies. Here nothing happens until an optimiser steps: then its gradients are averaged
-over the processes in one flat all-reduce (as StyleGAN's training loops do). Double backward, several critic updates,
-accumulation and parameters that rest all work, because the graph is never touched.
+`DistributedDataParallel` reduces gradients while they are made and expects every parameter to take part in every
+backward pass, which no adversarial step satisfies. Here nothing happens until an optimiser steps: then its gradients
+are averaged over the processes in one flat all-reduce (as StyleGAN's training loops do). Double backward, several
+critic updates, accumulation and parameters that rest all work, because the graph is never touched.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,9 +33,7 @@ class FlatReduceStrategy(DDPStrategy):
             dist.broadcast(flat, src=0)
             _copy(tensors, flat)
 
-    def optimizer_step(  # type: ignore[override]
-        self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
-    ) -> Any:
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
         """Average the optimiser's gradients over the processes, then step."""
 
         def closure_and_reduce() -> Any:

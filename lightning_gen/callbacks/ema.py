@@ -12,10 +12,10 @@ from lightning_gen.errors import UserError
 class EMA(Callback):
     """Averages the parameters of named submodules and copies their buffers, once a step.
 
-        θ̄ ← d·θ̄ + (1 − d)·θ,    d = min(decay, (1 + t) / (10 + t)) during warm-up, t the number of updates so far
+        θ̄ ← d·θ̄ + (1 − d)·θ,    d = min(decay, (1 + t) / (10 + t)) after t updates
 
-    The average takes the model's place from the start to the end of validation, test and prediction, so whatever samples
-    there sees it. Checkpoints hold the raw weights as the model's state and the average as this callback's.
+    The average takes the model's place from the start to the end of validation, test and prediction, so whatever
+    samples there sees it. Checkpoints hold the raw weights as the model's state and the average as this callback's.
 
     Args:
         modules: submodules to average, by attribute name.
@@ -74,7 +74,8 @@ class EMA(Callback):
         return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
 
     def _split(self, model: LightningModule) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        parameters, buffers = {}, {}
+        parameters: dict[str, Tensor] = {}
+        buffers: dict[str, Tensor] = {}
         for module in self.modules:
             child = model.get_submodule(module)
             parameters |= {f"{module}.{n}": p.data for n, p in child.named_parameters()}
@@ -101,12 +102,16 @@ class EMA(Callback):
         if not self._swapped:
             self._swap(pl_module)
 
-    def _swap_out(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def _swap_out(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._swapped:
             self._swap(pl_module)
 
     on_validation_start = on_test_start = on_predict_start = _swap_in
-    on_validation_end = on_test_end = on_predict_end = on_exception = _swap_out
+    on_validation_end = on_test_end = on_predict_end = _swap_out
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the weights back when a validation fails."""
+        self._swap_out(trainer, pl_module)
 
     # ---------------------------------------------------------------- checkpoints
 

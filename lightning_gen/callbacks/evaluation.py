@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols, reference_statistics
+from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols
 from lightning_gen.model import GenerativeModel
 
 MetricFactory = Callable[[FeatureExtractor], GenerativeMetric]
@@ -76,21 +76,16 @@ class Evaluation(Callback):
         self.extractor.to(device)
         for metric in self.metrics:
             metric.to(device)
-        if any(metric.needs_reference for metric in self.metrics):
-            statistics = reference_statistics(
-                self.extractor,
+            metric.fit_reference(
                 data,
-                self.split,
-                self.num_reference,
-                self.cache_dir,
+                split=self.split,
+                num=self.num_reference,
+                cache_dir=self.cache_dir,
                 rank=rank,
                 world_size=world_size,
                 device=device,
                 batch_size=self.batch_size,
             )
-            for metric in self.metrics:
-                if metric.needs_reference:
-                    metric.set_reference(statistics)
         self._prepared = True
 
     def measure(self, model: GenerativeModel, data: DataModule, rank: int = 0, world_size: int = 1) -> dict[str, float]:

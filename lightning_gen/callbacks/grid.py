@@ -21,7 +21,7 @@ class SampleGrid(Callback):
     one a row; points are shown as a scatter plot.
 
     Args:
-        num: number of samples, ≥ 1; of a conditional model rounded down to the same number for each class, at least one.
+        num: number of samples, ≥ 1; of a conditional model as many for each class, at least one.
         every_n_validations: validations from one picture to the next, ≥ 1.
         seed: names the set of noise that is shown.
     """
@@ -54,7 +54,7 @@ class SampleGrid(Callback):
                 logger.experiment.add_image("samples", picture, trainer.global_step, dataformats="HWC")
 
 
-def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):  # type: ignore[no-untyped-def]
+def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):
     """Samples 0 to `num` − 1 of the set `seed` as one picture, classes by row.
 
     Args:
@@ -75,7 +75,7 @@ def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):  # type
     return data.modality.grid(samples, columns)
 
 
-def save_picture(picture, path: Path) -> None:  # type: ignore[no-untyped-def]
+def save_picture(picture, path: Path) -> None:
     """Write an (H, W, 3) uint8 array as PNG, making the folder."""
     from PIL import Image
 

@@ -52,6 +52,6 @@ class FiniteGuard(Callback):
 
 
 _ADVICE = (
-    "the last checkpoint written is from before it: lower the learning rate or clip gradients and resume with --ckpt_path"
-    " last, or set finite_guard.enabled to false"
+    "the last checkpoint written is from before it: lower the learning rate or clip gradients and resume with"
+    " --ckpt_path last, or set finite_guard.enabled to false"
 )

@@ -56,17 +56,23 @@ class StepProgressBar(TQDMProgressBar):
 class Throughput(Callback):
     """Logs `samples_per_second` (all processes together), `step_time` in seconds and `peak_memory` in MiB.
 
-    Measured over the steps between two logged ones, validation excluded; nothing waits for the device. Memory is that of
-    the device on a GPU, of the process otherwise.
+    Measured over the steps between two logged ones, validation excluded; nothing waits for the device. Memory is that
+    of the device on a GPU, of the process otherwise.
     """
 
     def __init__(self) -> None:
         self._restart()
 
-    def _restart(self, *_: Any) -> None:
+    def _restart(self) -> None:
         self._since, self._steps, self._samples = time.perf_counter(), 0, 0
 
-    on_train_start = on_validation_end = _restart
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._restart()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out."""
+        self._restart()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -65,6 +65,7 @@ def evaluate(
     fabric = start(accelerator, devices, num_nodes)
     rows: list[dict[str, Any]] = []
     evaluation: Evaluation | None = None
+    data_settings: dict[str, Any] = {}
     for path in sorted(paths, key=lambda p: read_checkpoint(p).get("global_step", 0)):
         checkpoint = read_checkpoint(path)
         settings = _lay_over(configuration(checkpoint, path, allow), config)
@@ -73,6 +74,9 @@ def evaluate(
         if evaluation is None or settings["data"] != data_settings:
             data_settings = settings["data"]
             data = instantiate(DataModule, data_settings)
+            if fabric.local_rank == 0:
+                data.prepare_data()
+            fabric.barrier()
             evaluation = _evaluation(settings, changes, extractor, metrics)
         values = evaluation.measure(model.to(fabric.device).eval(), data, fabric.global_rank, fabric.world_size)
         rows.append({"checkpoint": str(path), "step": checkpoint.get("global_step", 0), "weights": loaded} | values)

@@ -55,7 +55,8 @@ def _misconfiguration(message: str) -> str:
     if "manual optimization" in first and "clip" in first:
         return "trainer.gradient_clip_val does not reach manual optimisation: set model.init_args.gradient_clip_val"
     if "manual optimization" in first and "accumulat" in first:
-        return "trainer.accumulate_grad_batches does not reach manual optimisation: set model.init_args.accumulate_grad_batches"
+        key = "accumulate_grad_batches"
+        return f"trainer.{key} does not reach manual optimisation: set model.init_args.{key}"
     return first
 
 
@@ -112,7 +113,7 @@ def _parameters(class_path: str | None) -> list[str]:
     """Names that a class takes in `init_args`."""
     if class_path is None:
         return []
-    from jsonargparse.typing import import_object  # type: ignore[attr-defined]
+    from jsonargparse.typing import import_object
 
     try:
         return [name for name in inspect.signature(import_object(class_path)).parameters if name != "self"]

@@ -9,28 +9,26 @@ A recipe is a choice of networks, loss, penalties and schedules; a variant that 
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
+from torch import Tensor
 
+from lightning_gen.adversarial import AdversarialModel, Terms, frozen, full_precision, make_optimizers
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss
 from lightning_gen.losses.penalties import Penalty
-from lightning_gen.model import Batch, GenerativeModel
+from lightning_gen.model import Batch
 from lightning_gen.networks.base import Discriminator, Generator
-from lightning_gen.noise import Noise, sample_seeds
+from lightning_gen.noise import Noise
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
 
-Terms = dict[str, Tensor]
 
-
-class GAN(GenerativeModel):
+class GAN(AdversarialModel):
     """A generator and a discriminator trained in turn, by manual optimisation.
 
     One step is one update of the generator, after `num_critic_steps` updates of the discriminator; it consumes
@@ -43,7 +41,7 @@ class GAN(GenerativeModel):
         generator_optimizer: makes the generator's optimiser from its parameters.
         discriminator_optimizer: makes the discriminator's optimiser from its parameters.
         penalties: terms added to the discriminator's loss.
-        generator_scheduler: makes the generator's learning rate schedule, stepped once a step; None for a constant rate.
+        generator_scheduler: makes the generator's learning rate schedule, stepped once a step; None for a constant.
         discriminator_scheduler: the same for the discriminator, stepped once a step too.
         num_critic_steps: updates of the discriminator for each of the generator, ≥ 1.
         accumulate_grad_batches: batches whose gradients are averaged for one update of either network, ≥ 1.
@@ -69,23 +67,18 @@ class GAN(GenerativeModel):
         gradient_clip_val: float | None = None,
         compile: list[str] | None = None,
     ) -> None:
-        super().__init__(generator.num_classes, compile)
-        self.automatic_optimization = False
+        super().__init__(generator.num_classes, num_critic_steps, accumulate_grad_batches, gradient_clip_val, compile)
+        if discriminator.num_classes != generator.num_classes:
+            raise UserError(
+                f"model.init_args.generator.init_args.num_classes is {generator.num_classes} but the discriminator's"
+                f" is {discriminator.num_classes}: give both the same"
+            )
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
         self.penalties = penalties or []
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.scheduler_factories = (generator_scheduler, discriminator_scheduler)
-        self.num_critic_steps = num_critic_steps
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.gradient_clip_val = gradient_clip_val
-        self._check_arguments()
-
-    @property
-    def batches_per_step(self) -> int:
-        """Batches of data that one step consumes."""
-        return self.num_critic_steps * self.accumulate_grad_batches
 
     # ---------------------------------------------------------------- the two losses
 
@@ -97,96 +90,57 @@ class GAN(GenerativeModel):
             update: number of discriminator updates before this one; decides which lazy penalties are due.
 
         Returns:
-            The loss, and the terms to log.
+            The loss, and its terms.
         """
-        real, y = batch["x"], batch.get("y") if self.num_classes else None
+        real, y = batch["x"], self._condition(batch)
         with torch.no_grad():
             fake = self.generator(self._latents(real), y)
         real_scores, fake_scores = self._scores(real, y), self._scores(fake, y)
         total = self.loss.discriminator(real_scores, fake_scores)
-        terms = {"d_loss": total, "d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
+        terms = {"d_loss": total}
+        if self.logs_this_step:
+            terms |= {"d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
         for penalty in self.penalties:
             if update % penalty.interval == 0:
                 with self._full_precision():
-                    term = penalty(self.discriminator, _full(real), _full(fake), y)
-                total = total + penalty.interval * term
-                terms[penalty.name] = term
-        return total, _detached(terms)
+                    terms[penalty.name] = penalty(self.discriminator, full_precision(real), full_precision(fake), y)
+                total = total + penalty.interval * terms[penalty.name]
+        return total, terms
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
-        """L_G on fresh latents, as many as `batch` has rows and with its classes."""
-        y = batch.get("y") if self.num_classes else None
-        fake = self.generator(self._latents(batch["x"]), y)
-        loss = self.loss.generator(self._scores(fake, y))
-        return loss, _detached({"g_loss": loss})
+        """L_G on fresh latents, as many as `batch` has rows and with its classes; the loss, and its terms."""
+        y = self._condition(batch)
+        loss = self.loss.generator(self._scores(self.generator(self._latents(batch["x"]), y), y))
+        return loss, {"g_loss": loss}
 
     # ---------------------------------------------------------------- the step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Terms:
         """`num_critic_steps` updates of the discriminator, then one of the generator."""
-        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[misc]
-        updates = self._split(batch)
+        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
+        updates, logs = self.split_step(batch), self.logs_this_step
         terms: Terms = {}
-        for k, parts in enumerate(updates):
-            update = self.global_step * self.num_critic_steps + k
-            terms |= self._accumulate(
-                discriminator_optimizer, [lambda b=b: self.discriminator_loss(b, update) for b in parts]
-            )
-            # past the wrapper that counts: only the generator's update is a step
-            self.trainer.strategy.optimizer_step(discriminator_optimizer.optimizer, _nothing)
-        with _frozen(self.discriminator):
-            terms |= self._accumulate(generator_optimizer, [lambda b=b: self.generator_loss(b) for b in updates[-1]])
-        generator_optimizer.step()
-        for scheduler in self._schedulers():
-            scheduler.step()
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        for k, batches in enumerate(updates):
+            loss = partial(self.discriminator_loss, update=self.global_step * self.num_critic_steps + k)
+            terms |= self.backward_mean(discriminator_optimizer, batches, loss)
+            self.step_uncounted(discriminator_optimizer)
+        with frozen(self.discriminator):
+            terms |= self.backward_mean(generator_optimizer, updates[-1], self.generator_loss)
+        self.step_counted(generator_optimizer)
+        if logs:
             self.log_dict(terms, prog_bar=True, batch_size=len(batch["x"]))
         return terms
 
-    def _split(self, batch: Batch) -> list[list[Batch]]:
-        """The step's rows as one list for each update of the discriminator, of one batch for each accumulation."""
-        rows, parts = len(batch["x"]), self.batches_per_step
-        if rows % parts:
-            raise UserError(
-                f"a step's batch has {rows} rows, which {self.num_critic_steps} critic steps ×"
-                f" {self.accumulate_grad_batches} accumulated batches cannot share equally: make it a multiple of {parts}"
-            )
-        size = rows // parts
-        batches = [{key: value[k * size : (k + 1) * size] for key, value in batch.items()} for k in range(parts)]
-        a = self.accumulate_grad_batches
-        return [batches[k : k + a] for k in range(0, parts, a)]
-
-    def _accumulate(self, optimizer, losses) -> Terms:  # type: ignore[no-untyped-def]
-        """Leave the mean gradient of `losses` in the optimiser's parameters; return the mean of their terms."""
-        optimizer.zero_grad()
-        mean: Terms = {}
-        for evaluate in losses:
-            loss, terms = evaluate()
-            self.manual_backward(loss / len(losses))
-            mean = {key: mean.get(key, 0) + value / len(losses) for key, value in terms.items()}
-        return mean
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip by hand: here gradients are averaged over batches and processes, and not yet applied."""
-        if self.gradient_clip_val is not None:
-            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.gradient_clip_val)
-
-    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+    def configure_optimizers(self) -> Any:
         """The generator's optimiser and schedule, then the discriminator's."""
         networks = (self.generator, self.discriminator)
-        optimizers = [make(n.parameters()) for make, n in zip(self.optimizer_factories, networks, strict=True)]
-        pairs = zip(self.scheduler_factories, optimizers, strict=True)
-        return optimizers, [make(optimizer) for make, optimizer in pairs if make is not None]
-
-    def _schedulers(self) -> list:
-        schedulers = self.lr_schedulers() or []
-        return schedulers if isinstance(schedulers, list) else [schedulers]
+        return make_optimizers(*zip(networks, self.optimizer_factories, self.scheduler_factories, strict=True))
 
     # ---------------------------------------------------------------- the sampler
 
     def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
         """G(z) for z drawn from each sample's own stream."""
-        return self.generator(noise.normal(self.generator.latent_dim, dtype=_dtype(self.generator)), y)
+        return self.generator(noise.normal(self.generator.latent_dim, dtype=self.dtype), y)  # type: ignore[arg-type]
 
     # ---------------------------------------------------------------- held-out data
 
@@ -195,28 +149,31 @@ class GAN(GenerativeModel):
         self._held_out = torch.zeros(2, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score held-out samples: a discriminator that overfits scores them as generated (Karras et al., 2020, §3)."""
-        if "x" in batch and len(batch["x"]):
-            scores = self._scores(batch["x"], batch.get("y") if self.num_classes else None)
+        """Score held-out samples: an overfitted discriminator takes them for generated (ADA, NeurIPS 2020, eq. 1)."""
+        if "x" in batch and len(batch["x"]):  # a process may have no rows
+            scores = self._scores(batch["x"], self._condition(batch))
             self._held_out += torch.stack((scores.sum(), torch.ones_like(scores).sum()))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean score over all processes as `d_held_out`."""
         total, count = self.trainer.strategy.reduce(self._held_out, reduce_op="sum").tolist()
         if count:
-            self.log("d_held_out", total / count, rank_zero_only=True)
+            self.log("d_held_out", total / count)
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
     # ---------------------------------------------------------------- parts
 
+    def _condition(self, batch: Batch) -> Tensor | None:
+        return batch["y"] if self.num_classes else None
+
     def _latents(self, real: Tensor) -> Tensor:
         """Latents for training, one a row of `real`, from torch's global generator (seeded by step and rank)."""
-        return torch.randn(len(real), self.generator.latent_dim, device=real.device, dtype=_dtype(self.generator))
+        return torch.randn(len(real), self.generator.latent_dim, device=real.device, dtype=self.dtype)  # type: ignore[arg-type]
 
     def _scores(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return _full(self.discriminator(x, y))
+        return full_precision(self.discriminator(x, y))
 
     @contextmanager
     def _full_precision(self) -> Iterator[None]:
@@ -227,81 +184,24 @@ class GAN(GenerativeModel):
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
 
-    # ---------------------------------------------------------------- checks
-
-    def _check_arguments(self) -> None:
-        if self.generator.num_classes != self.discriminator.num_classes:
-            raise UserError(
-                f"model.init_args.generator.init_args.num_classes is {self.generator.num_classes} but"
-                f" model.init_args.discriminator.init_args.num_classes is {self.discriminator.num_classes}: give both the"
-                " same"
-            )
-        for key in ("num_critic_steps", "accumulate_grad_batches"):
-            if getattr(self, key) < 1:
-                raise UserError(f"model.init_args.{key} is {getattr(self, key)}: it must be at least 1")
-
-    def setup(self, stage: str) -> None:
-        """Refuse what manual optimisation cannot do, then check the data."""
-        if self.trainer.precision in ("16-mixed", "16-true"):
-            raise UserError(
-                f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled; use"
-                " bf16-mixed or 32-true"
-            )
-        super().setup(stage)
-
+    @torch.no_grad()
     def check_data(self, data: "DataModule") -> None:
         """Let the discriminator score two samples, too."""
         super().check_data(data)
-        sample = self.sample(2, seeds=sample_seeds(0, torch.arange(2)))
-        wanted = tuple(data.sample_shape)
-        y = torch.zeros(2, dtype=torch.int64, device=sample.device) if self.num_classes else None
+        x = torch.zeros(2, *data.sample_shape, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
+        y = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
+        where, training = "model.init_args.discriminator", self.discriminator.training
         try:
-            scores = self._probe(self.discriminator, sample, y)
+            shape = tuple(self.discriminator.eval()(x, y).shape)
         except RuntimeError as error:
             raise UserError(
-                f"model.init_args.discriminator cannot read samples of shape {wanted}: set"
-                f" model.init_args.discriminator.init_args.image_size and channels to those of data ({error})"
+                f"{where} cannot read data's samples of shape {tuple(data.sample_shape)}: make"
+                f" {where}.init_args.image_size and channels agree with those of data.init_args ({error})"
             ) from error
-        if scores.shape != (2,):
-            raise UserError(
-                f"model.init_args.discriminator turns 2 samples of shape {wanted} into scores of shape"
-                f" {tuple(scores.shape)}: it must give one score a sample; check its image_size"
-            )
-
-    @torch.no_grad()
-    def _probe(self, network: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
-        training = network.training
-        try:
-            return network.eval()(x, y)
         finally:
-            network.train(training)
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's own weights; they still flow through it."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    for p in parameters:
-        p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_(True)
-
-
-def _full(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _dtype(module: nn.Module) -> torch.dtype:
-    return next(module.parameters()).dtype
-
-
-def _detached(terms: Terms) -> Terms:
-    return {key: value.detach() for key, value in terms.items()}
-
-
-def _nothing() -> None:
-    """A closure for optimisers whose gradients are there already."""
+            self.discriminator.train(training)
+        if shape != (2,):
+            raise UserError(
+                f"{where} turns 2 samples of data's shape {tuple(data.sample_shape)} into scores of shape {shape}"
+                f" instead of (2,): make {where}.init_args.image_size agree with data.init_args.image_size"
+            )

@@ -15,8 +15,8 @@ Scores = Callable[[Tensor, Tensor | None], Tensor]
 class Penalty(ABC):
     """A term of the discriminator's loss, evaluated every `interval` of its updates.
 
-    A lazy term is multiplied by its interval, so that its mean strength does not depend on it (Karras et al., "Analyzing
-    and Improving the Image Quality of StyleGAN", CVPR 2020, §3.1).
+    A lazy term is multiplied by its interval, so that its mean strength does not depend on it (Karras et al.,
+    "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020, §3.1).
 
     Args:
         interval: number of discriminator updates from one evaluation to the next, ≥ 1.

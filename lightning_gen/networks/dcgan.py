@@ -4,6 +4,8 @@ Strided (transposed) 4×4 convolutions, batch norm, ReLU in the generator and le
 weights from N(0, 0.02²) (§4). Any image whose sides are a base of 4 to 7 pixels times the same power of two.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -68,7 +70,7 @@ class DCGANGenerator(Generator):
         self.embed = nn.Embedding(num_classes, class_dim) if num_classes else None
         self.project = nn.Linear(latent_dim + (class_dim if num_classes else 0), widths[0] * height * breadth)
         layers: list[nn.Module] = [_norm(widths[0], batch_norm), nn.ReLU(inplace=True)]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=not batch_norm)]
             layers += [_norm(after, batch_norm), nn.ReLU(inplace=True)]
         layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
@@ -105,7 +107,7 @@ class DCGANDiscriminator(Discriminator):
         base, doublings = size_plan(image_size)
         widths = [channels, *(width * 2**k for k in range(doublings))]
         layers: list[nn.Module] = []
-        for k, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for k, (before, after) in enumerate(pairwise(widths)):
             norm = batch_norm and k > 0  # never on the input layer (§3)
             layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not norm), _norm(after, norm), nn.LeakyReLU(0.2, True)]
         self.layers = nn.Sequential(*layers)

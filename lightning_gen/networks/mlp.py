@@ -1,5 +1,7 @@
 """Fully connected networks for vectors: 2-D point sets, and whatever needs no structure."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +61,9 @@ def _with_classes(x: Tensor, y: Tensor | None, num_classes: int | None) -> Tenso
     return torch.cat((x, nn.functional.one_hot(y, num_classes).to(x.dtype)), dim=1)
 
 
-def _perceptron(inputs: int, width: int, depth: int, outputs: int, activation) -> nn.Sequential:  # type: ignore[no-untyped-def]
+def _perceptron(
+    inputs: int, width: int, depth: int, outputs: int, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for k in range(depth):
         layers += [nn.Linear(inputs if k == 0 else width, width), activation()]

@@ -1,0 +1,143 @@
+"""`AdversarialModel`: what families share whose networks are trained against each other, by manual optimisation."""
+
+from abc import ABC
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from lightning_gen.errors import UserError
+from lightning_gen.model import Batch, GenerativeModel
+
+Terms = dict[str, Tensor]
+"""Scalars to log, by name."""
+
+
+class AdversarialModel(GenerativeModel, ABC):
+    """A model that steps several optimisers by hand, of which one counts: its update is *the* step of the trainer.
+
+    Args:
+        num_classes: number of classes that samples are conditioned on, or None.
+        num_critic_steps: updates of the critic for each counted one, ≥ 1.
+        accumulate_grad_batches: batches whose gradients are averaged for one update, ≥ 1.
+        gradient_clip_val: largest norm of the gradient of one optimiser's parameters; None to leave it.
+        compile: names of submodules to hand to `torch.compile`.
+
+    Raises:
+        UserError: if a count is below 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None,
+        num_critic_steps: int,
+        accumulate_grad_batches: int,
+        gradient_clip_val: float | None,
+        compile: list[str] | None,
+    ) -> None:
+        super().__init__(num_classes, compile)
+        self.automatic_optimization = False
+        self.num_critic_steps = num_critic_steps
+        self.accumulate_grad_batches = accumulate_grad_batches
+        self.gradient_clip_val = gradient_clip_val
+        for key in ("num_critic_steps", "accumulate_grad_batches"):
+            if getattr(self, key) < 1:
+                raise UserError(f"model.init_args.{key} is {getattr(self, key)}: it must be at least 1")
+
+    def setup(self, stage: str) -> None:
+        """Refuse scaled gradients, then check the data."""
+        if self.trainer.precision in ("16-mixed", "16-true"):
+            raise UserError(
+                f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled; use"
+                " bf16-mixed or 32-true"
+            )
+        super().setup(stage)
+
+    @property
+    def batches_per_step(self) -> int:
+        """Batches of data that one step consumes."""
+        return self.num_critic_steps * self.accumulate_grad_batches
+
+    def split_step(self, batch: Batch) -> list[list[Batch]]:
+        """Share out the rows of a step: a list for each update of the critic, in it a batch for each accumulation."""
+        rows, parts = len(batch["x"]), self.batches_per_step
+        if rows % parts:
+            raise UserError(
+                f"a step's batch has {rows} rows, which {self.num_critic_steps} critic steps of"
+                f" {self.accumulate_grad_batches} batches cannot share equally: make it a multiple of {parts}"
+            )
+        size, a = rows // parts, self.accumulate_grad_batches
+        batches = [{key: value[k * size : (k + 1) * size] for key, value in batch.items()} for k in range(parts)]
+        return [batches[k : k + a] for k in range(0, parts, a)]
+
+    def backward_mean(
+        self, optimizer: LightningOptimizer, batches: list[Batch], loss: Callable[[Batch], tuple[Tensor, Terms]]
+    ) -> Terms:
+        """Leave the mean gradient of `loss` over `batches` in the optimiser's parameters.
+
+        Args:
+            optimizer: whose gradients are cleared first.
+            batches: one for each accumulation.
+            loss: gives the loss of a batch, and its terms.
+
+        Returns:
+            The means of the terms, detached.
+        """
+        optimizer.zero_grad()
+        share = 1.0 / len(batches)
+        mean: Terms = {}
+        for batch in batches:
+            total, terms = loss(batch)
+            self.manual_backward(total * share)
+            mean = {key: mean.get(key, 0.0) + share * value.detach() for key, value in terms.items()}
+        return mean
+
+    def step_uncounted(self, optimizer: LightningOptimizer) -> None:
+        """Step past the wrapper that counts, so that `trainer.global_step` stays where it is."""
+        self.trainer.strategy.optimizer_step(optimizer.optimizer, _nothing)
+
+    def step_counted(self, optimizer: LightningOptimizer) -> None:
+        """Step, advance `trainer.global_step` by one, and every learning rate schedule with it."""
+        optimizer.step()
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []:
+            scheduler.step()  # type: ignore[call-arg]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip by hand: here gradients are averaged over batches and processes, and not yet applied."""
+        if self.gradient_clip_val is not None:
+            clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.gradient_clip_val)
+
+
+def make_optimizers(*recipes: tuple[nn.Module, Callable[..., Optimizer], Callable[..., Any] | None]) -> Any:
+    """What `configure_optimizers` returns, from (network, optimiser factory, schedule factory or None) of each."""
+    optimizers = [make(network.parameters()) for network, make, _ in recipes]
+    pairs = zip(optimizers, recipes, strict=True)
+    return optimizers, [schedule(optimizer) for optimizer, (_, _, schedule) in pairs if schedule is not None]
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the module's own weights; they still flow through it."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 if it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _nothing() -> None:
+    """A closure for optimisers whose gradients are there already."""

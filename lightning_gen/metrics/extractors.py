@@ -1,0 +1,166 @@
+"""What every feature extractor keeps: stored-form samples in, float32 features out, the same in every training loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.errors import UserError
+
+_TOLERANCE = 1.001
+QUANTISATION = "round((x + 1) * 127.5), clamped to 0..255"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an extractor says about B samples.
+
+    Attributes:
+        pooled: (B, d) float32, compared by FID and its kin.
+        logits: (B, K) float32 class scores, or None where the extractor does not classify.
+    """
+
+    pooled: Tensor
+    logits: Tensor | None = None
+
+
+def quantise_images(x: Tensor) -> Tensor:
+    """The bytes that a PNG of these images would hold.
+
+    Args:
+        x: (B, C, H, W), uint8 (returned as it is) or floating point in [-1, 1].
+
+    Returns:
+        (B, C, H, W) uint8, rounded to nearest; nothing wraps around.
+
+    Raises:
+        UserError: if `x` has another dtype, holds NaN, or leaves [-1, 1] by more than 0.001.
+    """
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise UserError(f"images have dtype {x.dtype}; use uint8 in [0, 255] or floating point in [-1, 1]")
+    # bfloat16 has 8 bits of mantissa: the arithmetic below must not add its own rounding
+    x = x.to(torch.float32)
+    if x.numel():
+        low, high = (v.item() for v in torch.aminmax(x))
+        if not (low >= -_TOLERANCE and high <= _TOLERANCE):  # also true for NaN
+            raise UserError(
+                f"images hold values from {low:.4g} to {high:.4g}; floating-point images must lie in [-1, 1] "
+                "(for [0, 1] use 2 * x - 1, for [0, 255] convert to uint8)"
+            )
+    return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class FeatureExtractor(nn.Module, ABC):
+    """A frozen network that describes samples by vectors.
+
+    It runs in float32 and in eval mode whatever the precision and the mode of the training around it, and draws no
+    random numbers. Weights are read by `prepare`, or at the first use.
+
+    Attributes:
+        name: short name without spaces; it becomes part of the names of metrics (`fid_<name>`).
+        num_features: d, the length of `Features.pooled`.
+        num_logits: K, the number of classes, or None.
+        device: where it computes; `.to(device)` moves it, and casts nothing.
+    """
+
+    name: str
+    num_features: int
+    num_logits: int | None
+    device: torch.device
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.device = torch.device("cpu")
+        self._prepared = False
+
+    @abstractmethod
+    def extract(self, x: Tensor) -> Features:
+        """Features of stored-form samples `x` (B, ...), for images (B, C, H, W) uint8. Call the module, not this."""
+
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """What makes two values comparable: extractor, weights_sha256, resize, dtype, quantisation. JSON-able."""
+
+    def load(self) -> None:
+        """Build the network and read its weights, on the CPU; called once."""
+
+    def stored(self, x: Tensor) -> Tensor:
+        """Samples in the form they are stored in: bytes for images."""
+        return quantise_images(x)
+
+    def prepare(self) -> Self:
+        """Read the weights, once; call it before training so that a missing file is told early.
+
+        Raises:
+            UserError: if the weights are not found.
+        """
+        if not self._prepared:
+            # Building layers draws random numbers, and Lightning may have set another default dtype or device
+            default = torch.get_default_dtype()
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.inference_mode(False):
+                torch.set_default_dtype(torch.float32)
+                try:
+                    self.load()
+                finally:
+                    torch.set_default_dtype(default)
+            self._prepared = True
+            self.requires_grad_(False)
+            self.eval()
+            self.to(self.device)
+        return self
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Features:
+        """Features of samples in stored form or, for images, floating point in [-1, 1].
+
+        Args:
+            x: (B, ...); moved to the extractor's device.
+
+        Returns:
+            `Features` of finite values, on the extractor's device.
+
+        Raises:
+            UserError: if `x` is no valid input or its features are not finite.
+        """
+        self.prepare()
+        x = self.stored(x).to(self.device)
+        if len(x) == 0:
+            logits = None if self.num_logits is None else torch.zeros(0, self.num_logits, device=self.device)
+            return Features(torch.zeros(0, self.num_features, device=self.device), logits)
+        with torch.autocast(self.device.type, enabled=False), _full_float32(self.device):
+            features = self.extract(x)
+        for kind, values in (("features", features.pooled), ("logits", features.logits)):
+            if values is not None and not (finite := values.isfinite().all(dim=1)).all():
+                first = int((~finite).nonzero()[0])
+                raise UserError(f"extractor {self.name!r} gave NaN or infinite {kind} for sample {first} of the batch")
+        return features
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: the trainer's mode is not the extractor's."""
+        return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # follow to another device, but not to another dtype
+        self.device = device = fn(torch.zeros((), device=self.device)).device
+        return super()._apply(lambda tensor: tensor.to(device), recurse)
+
+
+@contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Without TF32, in which CUDA's convolutions compute unless told otherwise."""
+    if device.type != "cuda" or not hasattr(torch.backends.cudnn, "conv"):
+        yield
+        return
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        conv.fp32_precision, matmul.fp32_precision = before
