@@ -5,6 +5,7 @@ file is given but a checkpoint is, the configuration inside the checkpoint stand
 """
 
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -26,6 +27,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
 from lightning_gen.strategies import FlatReduceStrategy
 
+_QUIET_LOG = ("💡 Tip", "`weights_only` was not set")
 _QUIET = (
     "`instantiate_classes` was deprecated",  # Lightning's own call
     ".*JsonargparseDeprecationWarning.*",
@@ -33,6 +35,8 @@ _QUIET = (
     ".*manual optimization and every_n_train_steps.*",  # a checkpoint after the step is what is wanted
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
     ".*is smaller than the logging interval.*",  # steps are counted across epochs
+    "LightningCLI's args parameter is intended.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 
 
@@ -169,6 +173,8 @@ def main(args: list[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict`, or print shell completion."""
     for message in _QUIET:
         warnings.filterwarnings("ignore", message)
+    for handler in logging.getLogger("lightning.pytorch").handlers:
+        handler.addFilter(lambda record: not record.getMessage().startswith(_QUIET_LOG))
     torch.set_float32_matmul_precision("highest")
     Command(_with_checkpoint_config(args))
 

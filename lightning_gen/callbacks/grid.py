@@ -21,13 +21,14 @@ class SampleGrid(Callback):
     one a row; points are shown as a scatter plot.
 
     Args:
-        num: number of samples, ≥ 1; of a conditional model as many for each class, at least one.
+        num: number of samples, ≥ 1; None for what the data's kind shows well (64 images, 2,500 points). Of a conditional
+            model as many for each class, at least one.
         every_n_validations: validations from one picture to the next, ≥ 1.
         seed: names the set of noise that is shown.
     """
 
-    def __init__(self, num: int = 64, every_n_validations: int = 1, seed: int = 0) -> None:
-        if num < 1:
+    def __init__(self, num: int | None = None, every_n_validations: int = 1, seed: int = 0) -> None:
+        if num is not None and num < 1:
             raise UserError(f"SampleGrid.num is {num}: it must be at least 1")
         self.num = num
         self.every_n_validations = every_n_validations
@@ -47,7 +48,8 @@ class SampleGrid(Callback):
             self._draw(trainer, pl_module, folder / f"step={trainer.global_step:06d}.png")
 
     def _draw(self, trainer: Trainer, model: GenerativeModel, path: Path) -> None:
-        picture = grid(model, trainer.datamodule, self.num, self.seed)  # type: ignore[attr-defined]
+        data = trainer.datamodule
+        picture = grid(model, data, self.num or data.modality.picture_size, self.seed)  # type: ignore[attr-defined]
         save_picture(picture, path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

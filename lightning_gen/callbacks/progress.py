@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class StepProgressBar(TQDMProgressBar):
@@ -19,6 +20,12 @@ class StepProgressBar(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate=refresh_rate)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """No second bar while training: what takes time in a validation is sampling, which it would not show."""
+        bar = super().init_validation_tqdm()
+        bar.disable = bar.disable or self.trainer.state.fn == "fit"
+        return bar
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar at the step that training starts from."""

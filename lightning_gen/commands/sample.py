@@ -34,7 +34,7 @@ def sample(
         ckpt_path: a checkpoint that `fit` wrote.
         num: number of samples, ≥ 1.
         output: folder for them.
-        grid: also write up to 64 of the set as one picture, `grid.png`, classes by row.
+        grid: also write the first of the set as one picture, `grid.png`, classes by row.
         classes: classes to draw, repeated in turn; None to draw each sample's class from its own noise.
         seed: names the set; sample *i* depends on (seed, i) only.
         batch_size: samples drawn at a time in each process, ≥ 1.
@@ -66,7 +66,7 @@ def sample(
         y = chosen[rows % len(chosen)] if chosen is not None else None
         data.modality.write(folder, model.sample(len(rows), y, seeds=sample_seeds(seed, rows)).cpu(), rows, num)
     if fabric.is_global_zero and grid:
-        save_picture(draw(model, data, min(num, 64), seed), folder / "grid.png")
+        save_picture(draw(model, data, min(num, data.modality.picture_size), seed), folder / "grid.png")
     fabric.barrier()
     if fabric.is_global_zero:
         print(

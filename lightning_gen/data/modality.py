@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ PADDING = 2
 
 class Modality(ABC):
     """What a sample is. The *stored* form is exact and small, the *model* form is what a network sees."""
+
+    picture_size: ClassVar[int]
+    """How many samples one picture shows well."""
 
     @abstractmethod
     def quantise(self, x: Tensor) -> Tensor:
@@ -65,6 +68,8 @@ class Modality(ABC):
 @final
 class Images(Modality):
     """Images: stored as uint8 (N, C, H, W) in 0…255, modelled as float32 (B, C, H, W) in [-1, 1]."""
+
+    picture_size = 64
 
     def quantise(self, x: Tensor) -> Tensor:
         """[-1, 1] → 0…255 by rounding to the nearest level; values outside are clamped, never wrapped."""
@@ -129,6 +134,7 @@ class Points(Modality):
     """
 
     FILE = "points.npy"
+    picture_size = 2500
 
     def __init__(self, limit: float = 5.0) -> None:
         self.limit = limit
