@@ -19,7 +19,7 @@ Train, sample and evaluate deep generative models from YAML.
 
   COMMAND --help              the command's options
   fit --print_config          the configuration that a run would use
-  --print_shtab bash|zsh      shell completion, to be sourced
+  --print_completion shtab-bash   shell completion to be sourced (or shtab-zsh, shtab-fish)
   --debug                     with any command: tracebacks of errors
   --version                   the version
 """

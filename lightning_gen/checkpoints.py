@@ -27,11 +27,12 @@ TRUSTED = (
 """Where a checkpoint may name classes; `torch` as a whole would include functions that run code."""
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Args:
         path: the file.
+        mmap: read tensors from the file when they are used, instead of all at once.
 
     Returns:
         Its content: plain values and tensors only.
@@ -43,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--ckpt_path {path} does not exist or is not a file: give a .ckpt that `fit` wrote")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises whatever its zip reader or unpickler met
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise UserError(

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -22,6 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_gen.callbacks import EMA, AtomicCheckpointIO, FiniteGuard, SampleWriter, StepProgressBar, Throughput
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.checkpoints import configuration, import_components, read_checkpoint
+from lightning_gen.commands.parsers import PARSERS
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
@@ -35,15 +37,27 @@ _QUIET = (
     ".*manual optimization and every_n_train_steps.*",  # a checkpoint after the step is what is wanted
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
     ".*is smaller than the logging interval.*",  # steps are counted across epochs
+    "It is recommended to use `self.log.*sync_dist=True",  # metrics are reduced before they are logged
     "LightningCLI's args parameter is intended.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 
 
+class Parser(LightningArgumentParser):
+    """Knows this package's own subcommands too, for shell completion."""
+
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        """Add `sample` and `evaluate` to whatever comes."""
+        action = super().add_subcommands(*args, **kwargs)
+        for name, make in PARSERS.items():
+            action.add_subcommand(name, make())
+        return action
+
+
 class Command(LightningCLI):
     """One command line of `fit`, `validate`, `test` or `predict`, from its words to its end."""
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], trainer_class: type[Trainer] = Trainer) -> None:
         import_components()
         parser_kwargs = {"default_env": True, "env_prefix": "LIGHTNING_GEN", "exit_on_error": False}
         super().__init__(
@@ -52,9 +66,11 @@ class Command(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=RunConfig,
+            trainer_class=trainer_class,
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs"},
             parser_kwargs=parser_kwargs | {name: dict(parser_kwargs) for name in self.subcommands()},
+            parser_class=Parser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # checkpoints carry the whole configuration instead
             args=args,
@@ -93,7 +109,7 @@ class Command(LightningCLI):
             if config.ckpt_path is None:
                 warnings.warn(f"no checkpoint in {self.root / self.name}: starting afresh", stacklevel=1)
         if config.ckpt_path not in (None, "best"):
-            read_checkpoint(config.ckpt_path)  # whatever is wrong with it is said now
+            read_checkpoint(config.ckpt_path, mmap=True)  # whatever is wrong with it is said now
 
     # ---------------------------------------------------------------- building
 
@@ -151,6 +167,13 @@ class Command(LightningCLI):
             print(f"  lightning_gen evaluate --ckpt_path '{folder / 'checkpoints' / '*.ckpt'}'")
 
 
+class NamedStrategyTrainer(Trainer):
+    """For shell completion, to which a strategy's own arguments would add sixteen thousand options."""
+
+    def __init__(self, *, strategy: str = "auto", **kwargs: Any) -> None:
+        super().__init__(strategy=strategy, **kwargs)
+
+
 class RunConfig(SaveConfigCallback):
     """Writes the resolved configuration to the run's folder once, when training starts."""
 
@@ -175,7 +198,10 @@ def main(args: list[str]) -> None:
         warnings.filterwarnings("ignore", message)
     for handler in logging.getLogger("lightning.pytorch").handlers:
         handler.addFilter(lambda record: not record.getMessage().startswith(_QUIET_LOG))
+    set_parsing_settings(add_print_completion_argument=True)
     torch.set_float32_matmul_precision("highest")
+    if args[0].startswith("--print_completion"):
+        Command(args, NamedStrategyTrainer)
     Command(_with_checkpoint_config(args))
 
 
@@ -185,7 +211,7 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
     if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
         return args
     allow = [value for k, word in enumerate(args[:-1]) if word in ("--allow", "--allow+") for value in [args[k + 1]]]
-    config = dict(configuration(read_checkpoint(path), path, allow))
+    config = dict(configuration(read_checkpoint(path, mmap=True), path, allow))
     return [args[0], f"--config={json.dumps(config)}", *args[1:]]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.noise import Noise, sample_seeds
+from lightning_gen.noise import Noise, sample_seeds, step_seed
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -158,8 +158,7 @@ class GenerativeModel(L.LightningModule, ABC):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the step: noise depends on (seed, step, rank) only, so ranks differ and a resumed run does not."""
         assert self.seed is not None
-        position = torch.tensor([(self.global_step << 24) | self.global_rank])
-        torch.manual_seed(int(sample_seeds(self.seed, position)))
+        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
 
     # ---------------------------------------------------------------- checkpoints
 

@@ -5,6 +5,7 @@ counter-based stream: Philox4x32-10 (Salmon et al., "Parallel random numbers: as
 sample's 64-bit seed. Its integers are the same bit for bit on every device; there is no state to save.
 """
 
+import hashlib
 import math
 
 import torch
@@ -52,6 +53,12 @@ def sample_seeds(seed: int, index: Tensor) -> Tensor:
     key = (torch.full_like(index, seed & _MASK), torch.full_like(index, (seed >> 32) & _MASK))
     w0, w1, _, _ = philox((index & _MASK, (index >> 32) & _MASK, zero, zero), key)
     return w0 | (w1 << 32)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's global generator in one step of training on one rank, in [0, 2^64)."""
+    digest = hashlib.blake2b(f"{seed}/{step}/{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 class Noise:

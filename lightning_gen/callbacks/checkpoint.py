@@ -1,7 +1,6 @@
 """Checkpoints that are whole or not there."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.checkpoints import read_checkpoint
 from lightning_gen.errors import UserError
 
 
@@ -43,7 +43,14 @@ class LastCheckpoint(Checkpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a killed write never leaves half a checkpoint under its name."""
+    """Writes beside the target and renames, so that a killed write never leaves half a checkpoint under its name.
+
+    Reads with `weights_only=True`, whatever is asked.
+    """
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU; see `lightning_gen.checkpoints.read_checkpoint`."""
+        return read_checkpoint(path)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`.
@@ -52,18 +59,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: if the folder cannot be written; the checkpoint that was there stays.
         """
         path = Path(path)
-        temporary = None
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
             raise UserError(
                 f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir"
             ) from error
+        finally:
+            if path.parent.is_dir():
+                temporary.unlink(missing_ok=True)

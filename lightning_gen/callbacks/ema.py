@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
 
@@ -38,6 +38,8 @@ class EMA(Callback):
         self.start_step = start_step
         self.averaged: dict[str, Tensor] = {}
         self.updates = 0
+        self._parameters: list[tuple[Tensor, Tensor]] = []  # of each averaged tensor and the live one
+        self._buffers: list[tuple[Tensor, Tensor]] = []
         self._swapped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -53,49 +55,45 @@ class EMA(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the model's weights, or go on from the checkpoint's average."""
-        tensors = self._tensors(pl_module)
+        self._bind(pl_module)
+
+    def _bind(self, model: LightningModule) -> None:
+        """Pair every averaged tensor with its live one, on the device of the model."""
+        live: dict[str, Tensor] = {}
+        for name in self.modules:
+            live |= {f"{name}.{key}": t for key, t in model.get_submodule(name).state_dict(keep_vars=True).items()}
         self.averaged = {
-            name: (self.averaged[name].to(t.device) if name in self.averaged else t.detach().clone())
-            for name, t in tensors.items()
+            name: self.averaged[name].to(t.device) if name in self.averaged else t.detach().clone()
+            for name, t in live.items()
         }
+        pairs = [(self.averaged[name], t) for name, t in live.items()]
+        self._parameters = [pair for pair in pairs if isinstance(pair[1], nn.Parameter)]
+        self._buffers = [pair for pair in pairs if not isinstance(pair[1], nn.Parameter)]
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """One update a step; every operation covers all tensors at once."""
-        parameters, buffers = self._split(pl_module)
         decay = 0.0 if trainer.global_step < self.start_step else self.current_decay()
-        torch._foreach_lerp_([self.averaged[n] for n in parameters], list(parameters.values()), 1.0 - decay)
-        if buffers:  # an averaged spectral-norm vector or running variance belongs to no weights at all
-            torch._foreach_copy_([self.averaged[n] for n in buffers], list(buffers.values()))
+        averaged, live = zip(*self._parameters, strict=True)
+        torch._foreach_lerp_(averaged, live, 1.0 - decay)
+        if self._buffers:  # an averaged spectral-norm vector or running variance belongs to no weights at all
+            averaged, live = zip(*self._buffers, strict=True)
+            torch._foreach_copy_(averaged, live)
         self.updates += 1
 
     def current_decay(self) -> float:
-        """D of the next update."""
+        """The decay d of the next update."""
         return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-
-    def _split(self, model: LightningModule) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        parameters: dict[str, Tensor] = {}
-        buffers: dict[str, Tensor] = {}
-        for module in self.modules:
-            child = model.get_submodule(module)
-            parameters |= {f"{module}.{n}": p.data for n, p in child.named_parameters()}
-            persistent = child.state_dict().keys()
-            buffers |= {f"{module}.{n}": b for n, b in child.named_buffers() if n in persistent}
-        return parameters, buffers
-
-    def _tensors(self, model: LightningModule) -> dict[str, Tensor]:
-        parameters, buffers = self._split(model)
-        return parameters | buffers
 
     # ---------------------------------------------------------------- taking the model's place
 
-    @torch.no_grad()
     def _swap(self, model: LightningModule) -> None:
-        if not self.averaged:
+        if not self.averaged:  # nothing was trained or loaded
             return
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if name in self.averaged:  # storages change hands; nothing is copied
-                tensor.data, self.averaged[name] = self.averaged[name].to(tensor.device), tensor.data
+        if not self._parameters:
+            self._bind(model)
+        for averaged, live in (*self._parameters, *self._buffers):  # storages change hands; nothing is copied
+            averaged.data, live.data = live.data, averaged.data
         self._swapped = not self._swapped
 
     def _swap_in(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols
@@ -18,7 +19,7 @@ from lightning_gen.model import GenerativeModel
 MetricFactory = Callable[[FeatureExtractor], GenerativeMetric]
 
 
-class Evaluation(Callback):
+class Evaluation(AtValidations):
     """Measures samples at validations and tests.
 
     Values are logged under the metrics' names (`fid_digits`, never a bare `fid`), so that `ModelCheckpoint` can monitor
@@ -48,16 +49,18 @@ class Evaluation(Callback):
         num_reference: int | None = None,
         cache_dir: str | None = None,
     ) -> None:
+        for key, value in (("batch_size", batch_size), ("num_reference", num_reference)):
+            if value is not None and value < 1:
+                raise UserError(f"Evaluation.{key} is {value}: it must be at least 1")
+        super().__init__(every_n_validations)
         self.extractor = extractor
         self.metrics = [make(extractor) for make in metrics]
         self.num_samples = num_samples
         self.batch_size = batch_size
-        self.every_n_validations = every_n_validations
         self.seed = seed
         self.split = split
         self.num_reference = num_reference
         self.cache_dir = cache_dir
-        self._validations = 0
         self._prepared = False
 
     # ---------------------------------------------------------------- measuring
@@ -132,13 +135,19 @@ class Evaluation(Callback):
             metric.check(self.num_samples)
         self.extractor.prepare()
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the reference now, so that whatever is wrong with it ends the run at its start."""
+        self.prepare(trainer.datamodule, pl_module.device, trainer.global_rank, trainer.world_size)  # type: ignore[attr-defined]
+
+    @property
+    def state_key(self) -> str:
+        """Several evaluations may go on in one run."""
+        names = ",".join(metric.name for metric in self.metrics)
+        return f"Evaluation[{names},{self.num_samples},{self.seed}]"
+
+    def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, log and write."""
-        if trainer.sanity_checking:
-            return
-        self._validations += 1
-        if (self._validations - 1) % self.every_n_validations == 0:
-            self._run(trainer, pl_module)
+        self._run(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, log and write."""

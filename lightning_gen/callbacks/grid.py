@@ -4,25 +4,26 @@ import math
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
 from lightning_gen.noise import sample_seeds
 
 
-class SampleGrid(Callback):
+class SampleGrid(AtValidations):
     """Draws the same samples at validations and writes them as one picture.
 
     The picture goes to `grids/step=….png` in the run's folder and to TensorBoard. Classes of a conditional model stand
     one a row; points are shown as a scatter plot.
 
     Args:
-        num: number of samples, ≥ 1; None for what the data's kind shows well (64 images, 2,500 points). Of a conditional
-            model as many for each class, at least one.
+        num: number of samples, ≥ 1; None for what the data's kind shows well (64 images, 2,500 points). Of a
+            conditional model as many for each class, at least one.
         every_n_validations: validations from one picture to the next, ≥ 1.
         seed: names the set of noise that is shown.
     """
@@ -30,26 +31,25 @@ class SampleGrid(Callback):
     def __init__(self, num: int | None = None, every_n_validations: int = 1, seed: int = 0) -> None:
         if num is not None and num < 1:
             raise UserError(f"SampleGrid.num is {num}: it must be at least 1")
+        super().__init__(every_n_validations)
         self.num = num
-        self.every_n_validations = every_n_validations
         self.seed = seed
-        self._validations = 0
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @property
+    def state_key(self) -> str:
+        """Several grids may be drawn in one run."""
+        return f"SampleGrid[{self.num},{self.seed}]"
+
+    def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, on rank zero alone: sampling needs no other rank."""
-        if trainer.sanity_checking:
-            return
-        self._validations += 1
-        if (self._validations - 1) % self.every_n_validations:
-            return
         folder = run_folder(trainer) / "grids"
         if trainer.is_global_zero:
             assert isinstance(pl_module, GenerativeModel)
             self._draw(trainer, pl_module, folder / f"step={trainer.global_step:06d}.png")
 
     def _draw(self, trainer: Trainer, model: GenerativeModel, path: Path) -> None:
-        data = trainer.datamodule
-        picture = grid(model, data, self.num or data.modality.picture_size, self.seed)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        picture = grid(model, data, self.num or data.modality.picture_size, self.seed)
         save_picture(picture, path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -35,6 +35,10 @@ class FiniteGuard(Callback):
         """No effort on samples of a broken model."""
         self._check()
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the last steps."""
+        self._check()
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A broken model is not saved."""
         if not self.enabled:

@@ -1,6 +1,5 @@
 """What a user watches while a model trains: how far, how fast, how much memory."""
 
-import resource
 import sys
 import time
 from typing import Any
@@ -98,5 +97,7 @@ def _peak_memory(device: torch.device) -> float:
     """In MiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource  # absent on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

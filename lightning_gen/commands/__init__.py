@@ -32,7 +32,7 @@ def run(args: list[str]) -> None:
 
 
 def _command(args: list[str]) -> Callable[[list[str]], None]:
-    if args[0] in LIGHTNING or args[0].startswith("--print_shtab"):
+    if args[0] in LIGHTNING or args[0].startswith("--print_completion"):
         from lightning_gen.cli import main
 
         return main

@@ -66,8 +66,8 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     evaluation: Evaluation | None = None
     data_settings: dict[str, Any] = {}
-    for path in sorted(paths, key=lambda p: read_checkpoint(p).get("global_step", 0)):
-        checkpoint = read_checkpoint(path)
+    for path in sorted(paths, key=lambda p: read_checkpoint(p, mmap=True).get("global_step", 0)):
+        checkpoint = read_checkpoint(path, mmap=True)
         settings = _lay_over(configuration(checkpoint, path, allow), config)
         model = instantiate(GenerativeModel, settings["model"])
         loaded = load_state(model, checkpoint, weights)

@@ -79,11 +79,13 @@ def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
     )
 
 
+PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "evaluate": evaluate_parser}
+
+
 def main(args: list[str]) -> None:
     """Parse `sample …` or `evaluate …` and run it."""
     warnings.filterwarnings("ignore", ".*JsonargparseDeprecationWarning.*")
-    parsers: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "evaluate": evaluate_parser}
-    options: dict[str, Any] = vars(parsers[args[0]]().parse_args(args[1:]))
+    options: dict[str, Any] = vars(PARSERS[args[0]]().parse_args(args[1:]))
     if args[0] == "sample":
         from lightning_gen.commands.sample import sample
 
