@@ -5,7 +5,7 @@ from elsewhere, too: it is unpickled with `weights_only=True`, and no class that
 to this package, to torch's networks, optimisers and distributions, or to a package that the user allows.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,20 +60,20 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
-def check_trusted(config: Any, allow: Iterable[str] = ()) -> None:
+def check_trusted(config: Any, allow: str = "") -> None:
     """Raise `UserError` if `config` names classes that are not trusted.
 
     Args:
         config: nested dicts and lists of plain values, from a checkpoint.
-        allow: packages the user trusts beside `TRUSTED`.
+        allow: packages the user trusts beside `TRUSTED`, separated by commas.
     """
-    trusted = (*TRUSTED, *(f"{package}." for package in allow))
+    trusted = (*TRUSTED, *(f"{package.strip()}." for package in allow.split(",") if package.strip()))
     refused = sorted({name for name in _imported(config) if not f"{name}".startswith(trusted)})
     if refused:
         packages = sorted({name.split(".")[0] for name in refused})
         raise UserError(
             f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint"
-            f" and that code, add --allow {' --allow '.join(packages)}"
+            f" and that code, add --allow {','.join(packages)}"
         )
 
 
@@ -104,13 +104,13 @@ def _is_import_path(text: str) -> bool:
         return False
 
 
-def configuration(checkpoint: dict[str, Any], path: str | Path, allow: Iterable[str] = ()) -> dict[str, Any]:
+def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "") -> dict[str, Any]:
     """The configuration that a checkpoint carries, checked with `check_trusted`.
 
     Args:
         checkpoint: from `read_checkpoint`.
         path: named in messages.
-        allow: packages the user trusts.
+        allow: packages the user trusts, separated by commas.
 
     Raises:
         UserError: if there is none, or it names classes that are not trusted.
@@ -164,15 +164,13 @@ def load_state(model: GenerativeModel, checkpoint: dict[str, Any], weights: Weig
     return "ema" if averaged else "raw"
 
 
-def load(
-    path: str | Path, weights: Weights = "ema", allow: Iterable[str] = ()
-) -> tuple[GenerativeModel, DataModule, Weights]:
+def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[GenerativeModel, DataModule, Weights]:
     """Rebuild what a checkpoint was trained with; nothing but the file is needed.
 
     Args:
         path: a checkpoint that `fit` wrote.
         weights: `ema` (where there are averages) or `raw`.
-        allow: packages, beside this one and torch, that the checkpoint may name classes of.
+        allow: packages, beside this one and torch, that the checkpoint may name classes of; separated by commas.
 
     Returns:
         The model in evaluation mode on the CPU, its data module (not loaded), and which weights the model holds.

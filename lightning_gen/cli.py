@@ -16,7 +16,7 @@ import torch
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -77,7 +77,7 @@ class Command(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what every run has: a name, a guard, a progress bar."""
+        """Add what every run has: a name and a guard."""
         parser.add_argument(
             "--run_name",
             type=str | None,
@@ -85,13 +85,9 @@ class Command(LightningCLI):
             help="Folder below default_root_dir; the recipe's file name if unset.",
         )
         parser.add_argument(
-            "--allow",
-            type=list[str],
-            default=[],
-            help="Packages that a checkpoint may name classes of, beside this one.",
+            "--allow", type=str, default="", help="Packages that a checkpoint may name classes of, with commas."
         )
         parser.add_lightning_class_args(FiniteGuard, "finite_guard")
-        parser.add_lightning_class_args(StepProgressBar, "progress_bar")
 
     def _parse_ckpt_path(self) -> None:
         """Replace Lightning's reading of the checkpoint, which would overrule the command line."""
@@ -122,8 +118,13 @@ class Command(LightningCLI):
         if config.strategy == "auto" and _number_of_processes(config) > 1:
             kwargs["strategy"] = FlatReduceStrategy() if not self.model.automatic_optimization else "ddp"
         kwargs["plugins"] = [*_as_list(config.plugins), AtomicCheckpointIO()]
-        extra = [Throughput()] if fit else [SampleWriter()] if self.subcommand == "predict" else []
-        callbacks = [*_as_list(config.callbacks), *extra]
+        callbacks = _as_list(config.callbacks)
+        if fit:
+            callbacks.append(Throughput())
+        if self.subcommand == "predict":
+            callbacks.append(SampleWriter())
+        if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(StepProgressBar())
         kwargs["callbacks"] = sorted(
             callbacks, key=lambda callback: not isinstance(callback, EMA)
         )  # averages come first
@@ -156,15 +157,16 @@ class Command(LightningCLI):
         rows = {
             "run": folder,
             "grid": grids[-1] if grids else None,
-            "best": best and _relative(best),
+            "best": best,
             "last": last if last.exists() else None,
             "metrics": folder / "metrics.csv" if (folder / "metrics.csv").exists() else None,
         }
-        print("\n" + "\n".join(f"{key:<9}{value}" for key, value in rows.items() if value))
-        if chosen := rows["best"] or rows["last"]:
+        shown = {key: _relative(path) for key, path in rows.items() if path}
+        print("\n" + "\n".join(f"{key:<9}{path}" for key, path in shown.items()))
+        if chosen := shown.get("best") or shown.get("last"):
             print("\nGo on with")
-            print(f"  lightning_gen sample --ckpt_path '{chosen}' --num 64 --output {folder / 'samples'}")
-            print(f"  lightning_gen evaluate --ckpt_path '{folder / 'checkpoints' / '*.ckpt'}'")
+            print(f"  lightning_gen sample --ckpt_path '{chosen}' --num 64 --output {shown['run']}/samples")
+            print(f"  lightning_gen evaluate --ckpt_path '{shown['run']}/checkpoints/*.ckpt'")
 
 
 class NamedStrategyTrainer(Trainer):
@@ -210,8 +212,7 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
     path = _option(args, "--ckpt_path")
     if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
         return args
-    allow = [value for k, word in enumerate(args[:-1]) if word in ("--allow", "--allow+") for value in [args[k + 1]]]
-    config = dict(configuration(read_checkpoint(path, mmap=True), path, allow))
+    config = configuration(read_checkpoint(path, mmap=True), path, _option(args, "--allow") or "")
     return [args[0], f"--config={json.dumps(config)}", *args[1:]]
 
 
@@ -265,6 +266,6 @@ def _as_list(value: Any) -> list:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _relative(path: str) -> str:
+def _relative(path: str | Path) -> str:
     relative = os.path.relpath(path)
-    return path if relative.startswith("..") else relative
+    return str(path) if relative.startswith("..") else relative

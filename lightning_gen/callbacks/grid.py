@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,6 +14,9 @@ from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
 from lightning_gen.noise import sample_seeds
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class SampleGrid(AtValidations):
@@ -56,7 +60,7 @@ class SampleGrid(AtValidations):
                 logger.experiment.add_image("samples", picture, trainer.global_step, dataformats="HWC")
 
 
-def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):
+def grid(model: GenerativeModel, data: DataModule, num: int, seed: int) -> "np.ndarray":
     """Samples 0 to `num` − 1 of the set `seed` as one picture, classes by row.
 
     Args:
@@ -77,7 +81,7 @@ def grid(model: GenerativeModel, data: DataModule, num: int, seed: int):
     return data.modality.grid(samples, columns)
 
 
-def save_picture(picture, path: Path) -> None:
+def save_picture(picture: "np.ndarray", path: Path) -> None:
     """Write an (H, W, 3) uint8 array as PNG, making the folder."""
     from PIL import Image
 

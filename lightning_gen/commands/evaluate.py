@@ -30,7 +30,7 @@ def evaluate(
     accelerator: str,
     devices: int | str,
     num_nodes: int,
-    allow: list[str],
+    allow: str,
     **_: Any,
 ) -> None:
     """Measure every checkpoint that `ckpt_path` matches, in order of its step.
@@ -48,7 +48,7 @@ def evaluate(
         accelerator: as Lightning names them.
         devices: processes on this machine.
         num_nodes: machines.
-        allow: packages that the checkpoint may name classes of.
+        allow: packages that the checkpoint may name classes of, separated by commas.
 
     Raises:
         UserError: for anything wrong with these.

@@ -75,7 +75,7 @@ def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
     parser.add_argument("--devices", type=int | str, default=1, help="Number of processes, one a device.")
     parser.add_argument("--num_nodes", type=int, default=1, help="Number of machines, under SLURM or torchrun.")
     parser.add_argument(
-        "--allow", type=list[str], default=[], help="Packages that the checkpoint may name classes of, beside this one."
+        "--allow", type=str, default="", help="Packages that the checkpoint may name classes of, separated by commas."
     )
 
 

@@ -25,7 +25,7 @@ def sample(
     accelerator: str,
     devices: int | str,
     num_nodes: int,
-    allow: list[str],
+    allow: str,
     **_: Any,
 ) -> None:
     """Write samples 0 to `num` − 1 of the set `seed`, each process its share.
@@ -42,7 +42,7 @@ def sample(
         accelerator: as Lightning names them.
         devices: processes on this machine.
         num_nodes: machines.
-        allow: packages that the checkpoint may name classes of.
+        allow: packages that the checkpoint may name classes of, separated by commas.
 
     Raises:
         UserError: for anything wrong with these.

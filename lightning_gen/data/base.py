@@ -73,7 +73,7 @@ class DataModule(LightningDataModule, ABC):
         return None
 
     @abstractmethod
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
         """Load the split `name`, one of `splits`."""
 
     def split(self, name: str) -> Rows:
@@ -91,7 +91,7 @@ class DataModule(LightningDataModule, ABC):
                 f"{type(self).__name__} has no split {name!r}{nearest(name, self.splits)}; it has {choices}"
             )
         if name not in self._splits:
-            self._splits[name] = self._load(name)
+            self._splits[name] = self.load_split(name)
         return self._splits[name]
 
     def rows(

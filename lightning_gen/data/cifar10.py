@@ -64,7 +64,8 @@ class CIFAR10(DataModule):
         """
         self._open(train=True, download=self.download)
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """Training and test images as uint8 (N, 3, H, W), with classes."""
         if name == "test" and "val" in self._splits:
             return self._splits["val"]
         data = self._open(train=name == "train", download=False)

@@ -53,7 +53,8 @@ class Digits(DataModule):
         """The digits."""
         return [str(digit) for digit in range(10)]
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """The images of the split as uint8 (N, 1, H, W), with classes."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()

@@ -102,7 +102,8 @@ class ImageArrays(DataModule):
             y = None if y is None else torch.cat([labels for _, labels in files if labels is not None])
         return TensorRows(x if self.size is None else cover(x, self.size), y)
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """The images of the split, from all files together."""
         _ = self.num_classes  # checks the labels
         if not self.val_fraction:
             return self._all

@@ -115,7 +115,8 @@ class ImageFolder(DataModule):
             for name, part in zip(("train", "val"), holdout(len(good), self.val_fraction), strict=True)
         }
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """The images of the split, decoded or to be decoded when needed."""
         return self._parts[name]
 
     def _part(self, index: Tensor, x: Tensor | None) -> Rows:

@@ -83,7 +83,8 @@ class IdxImages(DataModule, ABC):
             reason = f"the download failed ({str(error).strip().splitlines()[-1]}); put the files there by hand"
             raise self._absent(absent[0], reason) from error
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """Training and test images as uint8 (N, 1, H, W), with classes."""
         if name == "test" and "val" in self._splits:
             return self._splits["val"]
         x = self._read(f"{_PREFIX[name]}-images-idx3-ubyte")[:, None]

@@ -47,7 +47,8 @@ class Points2D(DataModule, ABC):
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Draw points (count, 2) float32 and, if they have any, their classes (count,) int64."""
 
-    def _load(self, name: str) -> Rows:
+    def load_split(self, name: str) -> Rows:
+        """Points of the split, drawn from the seed."""
         generator = torch.Generator().manual_seed(SPLIT_SEED + self.splits.index(name))
         return TensorRows(*self.draw(self.num_samples if name == "train" else self.num_val, generator))
 

@@ -1,0 +1,150 @@
+"""The launchers work as they are: torchrun with two processes, SLURM with its commands replaced by stand-ins."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "configs" / "gan" / "dcgan_digits.yaml"
+LAUNCHERS = [ROOT / "scripts" / "torchrun" / "train.sh", ROOT / "scripts" / "slurm" / "train.sbatch"]
+TINY = """\
+model:
+  init_args:
+    generator: {init_args: {width: 2}}
+    discriminator: {init_args: {width: 2}}
+trainer:
+  accelerator: cpu
+  max_steps: 4
+  limit_val_batches: 0
+  log_every_n_steps: 1000
+  callbacks:
+    - class_path: EMA
+    - class_path: LastCheckpoint
+      init_args: {every_n_train_steps: 2}
+data:
+  init_args: {batch_size: 4}
+"""
+OPTIONS = ["--config", "tiny.yaml"]
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    foreign = ("SLURM_", "LIGHTNING_GEN_", "MASTER_", "TORCHELASTIC_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return kept | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+
+
+@pytest.mark.parametrize("script", LAUNCHERS, ids=lambda path: path.name)
+def test_syntax_and_usage(script, environment, tmp_path):
+    subprocess.run(["bash", "-n", script], check=True)
+    assert os.access(script, os.X_OK)
+    done = subprocess.run([script], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: ")
+
+
+def test_torchrun_trains_two_processes_into_one_folder(environment, tmp_path):
+    command = [LAUNCHERS[0], RECIPE, *OPTIONS, "--run_name", "two"]
+    done = subprocess.run(
+        command, env=environment | {"NPROC": "2"}, cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [path.name for path in (tmp_path / "runs" / "two").iterdir()] == ["version_0"]
+    assert step(tmp_path / "runs" / "two" / "version_0" / "checkpoints" / "last.ckpt") == 4
+    assert done.stdout.count("Go on with") == 1
+
+
+def test_torchrun_says_what_several_machines_need(environment, tmp_path):
+    command, env = [LAUNCHERS[0], RECIPE], environment | {"NNODES": "2", "NPROC": "1"}
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "NODE_RANK must be set" in done.stderr
+
+
+SRUN = """\
+#!/usr/bin/env bash
+# runs the one task here, as SLURM would on the job's machine
+echo $$ > "$FAKE/pid"
+while [[ $1 == --* ]]; do shift; done
+exec "$@"
+"""
+SCONTROL = """\
+#!/usr/bin/env bash
+# SLURM ends the tasks of a job that is requeued; here they get no time to do anything
+echo "$@" >> "$FAKE/requeued"
+kill -KILL "$(cat "$FAKE/pid")"
+"""
+COMMAND = f'#!/usr/bin/env bash\nexec "{sys.executable}" -m lightning_gen "$@"\n'
+
+
+def test_slurm_requeues_on_the_signal_and_goes_on_in_the_same_folder(environment, tmp_path):
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("lightning_gen", COMMAND)):
+        (fake / name).write_text(text)
+        (fake / name).chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_JOB_NAME": "lightning_gen",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_NNODES": "1",
+        "SLURM_NTASKS": "1",
+        "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+    }
+    env = environment | job | {"PATH": f"{fake}:{environment['PATH']}", "FAKE": str(fake)}
+    folder = tmp_path / "runs" / "dcgan_digits_4242" / "version_0"
+    last = folder / "checkpoints" / "last.ckpt"
+
+    with (tmp_path / "first.log").open("w") as log:
+        command = [LAUNCHERS[1], RECIPE, *OPTIONS, "--trainer.max_steps", "1000000"]
+        first = subprocess.Popen(command, env=env, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            wait_until(last.exists, first, tmp_path / "first.log")
+            os.kill(int((fake / "pid").read_text()), signal.SIGUSR1)  # a stray one does nothing to the training itself
+            saved = last.stat().st_mtime_ns
+            wait_until(lambda: last.stat().st_mtime_ns > saved, first, tmp_path / "first.log")
+            first.send_signal(signal.SIGUSR1)
+            assert first.wait(timeout=30) != 0
+        finally:
+            first.kill()
+    assert (fake / "requeued").read_text() == "requeue 4242\n"
+    assert not list(tmp_path.rglob("hpc_ckpt_*"))
+    reached = step(last)
+
+    command = [LAUNCHERS[1], RECIPE, *OPTIONS, "--trainer.max_steps", str(reached + 3)]
+    again = subprocess.run(
+        command, env=env | {"SLURM_RESTART_COUNT": "1"}, cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert step(last) == reached + 3
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    assert (folder / "config.yaml").exists()
+    assert (folder / "config_resumed_1.yaml").exists()
+    assert (fake / "requeued").read_text() == "requeue 4242\n"
+
+
+def step(path):
+    return torch.load(path, weights_only=True)["global_step"]
+
+
+def wait_until(condition, process, log, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.05)
