@@ -48,6 +48,8 @@ class AdversarialModel(GenerativeModel, ABC):
         for key in ("num_critic_steps", "accumulate_grad_batches"):
             if getattr(self, key) < 1:
                 raise UserError(f"model.init_args.{key} is {getattr(self, key)}: it must be at least 1")
+        if gradient_clip_val is not None and not gradient_clip_val > 0:
+            raise UserError(f"model.init_args.gradient_clip_val is {gradient_clip_val}: it must be above 0, or null")
 
     def setup(self, stage: str) -> None:
         """Refuse scaled gradients, then check the data."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import yaml
 
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
@@ -46,7 +47,7 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises whatever its zip reader or unpickler met
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error):
             raise UserError(
                 f"the checkpoint {path} holds more than plain values and tensors, which loading could run as code: it"
                 f" is refused ({str(error).splitlines()[0]})"
@@ -88,8 +89,30 @@ def _imported(config: Any) -> Iterator[str]:
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _imported(value)
-    elif isinstance(config, str) and _is_import_path(config):
-        yield config
+    elif isinstance(config, str):
+        if _is_import_path(config):
+            yield config
+        yield from _imported(_as_yaml(config))
+        if _names_configuration(config):
+            yield config
+
+
+def _as_yaml(text: str) -> Any:
+    """The mapping or list that the parser would read out of a text, where a class is expected; None if it is plain."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    return value if isinstance(value, dict | list) else None
+
+
+def _names_configuration(text: str) -> bool:
+    """Whether a text is the name of a file that the parser would read a class from."""
+    path = Path(text)
+    try:
+        return path.is_file() and path.stat().st_size < 2**20 and _as_yaml(path.read_text()) is not None
+    except (OSError, ValueError):
+        return False
 
 
 def _is_import_path(text: str) -> bool:

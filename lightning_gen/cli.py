@@ -4,6 +4,7 @@ Flags win over files, later files over earlier ones, files over environment vari
 file is given but a checkpoint is, the configuration inside the checkpoint stands for the file.
 """
 
+import itertools
 import json
 import logging
 import os
@@ -204,7 +205,27 @@ def main(args: list[str]) -> None:
     torch.set_float32_matmul_precision("highest")
     if args[0].startswith("--print_completion"):
         Command(args, NamedStrategyTrainer)
+    _check_files(args)
     Command(_with_checkpoint_config(args))
+
+
+def _check_files(args: list[str]) -> None:
+    """Say which configuration file is wrong; the parser would not name it."""
+    words = [word.split("=", 1)[1] for word in args if word.startswith("--config=")]
+    words += [after for word, after in itertools.pairwise(args) if word in ("--config", "-c")]
+    for name in words:
+        if name.lstrip().startswith("{"):
+            continue
+        try:
+            settings = yaml.safe_load(Path(name).read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"--config {name} does not exist: give a recipe, such as configs/gan/dcgan_digits.yaml"
+            ) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"--config {name} cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(settings, dict):
+            raise UserError(f"--config {name} holds no settings: give a recipe with model, data and trainer")
 
 
 def _with_checkpoint_config(args: list[str]) -> list[str]:
@@ -255,10 +276,13 @@ def _number_of_processes(config: Any) -> int:
         count = torch.cuda.device_count() if gpu else 1
     elif isinstance(devices, list):
         count = len(devices)
-    elif isinstance(devices, str):
-        count = len(devices.split(",")) if "," in devices else int(devices)
+    elif isinstance(devices, str) and "," in devices:
+        count = len(devices.split(","))
     else:
-        count = int(devices)
+        try:
+            count = int(devices)
+        except ValueError:
+            raise UserError(f"trainer.devices is {devices!r}: give their number, a list of them, or auto") from None
     return count * int(config.num_nodes or 1)
 
 

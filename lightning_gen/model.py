@@ -80,6 +80,9 @@ class GenerativeModel(L.LightningModule, ABC):
         """
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (n,))
+        for name, given in (("seeds", seeds), ("y", y)):
+            if given is not None and len(given) != n:
+                raise UserError(f"sample was asked for {n} samples but given {len(given)} {name}: give one a sample")
         noise = Noise(seeds, self.device)
         y = self._classes(noise, y)
         modes = [(module, module.training) for module in self.modules()]
@@ -101,7 +104,8 @@ class GenerativeModel(L.LightningModule, ABC):
         if y is None:
             return drawn
         if y.numel() and (int(y.min()) < 0 or int(y.max()) >= self.num_classes):
-            raise UserError(f"class {y.tolist()} does not exist: the model knows classes 0 to {self.num_classes - 1}")
+            absent = ", ".join(str(c) for c in y.unique().tolist() if not 0 <= c < self.num_classes)
+            raise UserError(f"class {absent} does not exist: the model knows classes 0 to {self.num_classes - 1}")
         return y.to(self.device)
 
     # ---------------------------------------------------------------- set-up

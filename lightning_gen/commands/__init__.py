@@ -29,6 +29,8 @@ def run(args: list[str]) -> None:
         if sentence is None:
             raise
         _fail(sentence)
+    finally:
+        _leave_process_group()
 
 
 def _command(args: list[str]) -> Callable[[list[str]], None]:
@@ -46,6 +48,13 @@ def _command(args: list[str]) -> Callable[[list[str]], None]:
 def _fail(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _leave_process_group() -> None:
+    """Stop the group's threads before the interpreter does, which would abort the process now and then."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _sentence(error: Exception) -> str | None:

@@ -116,7 +116,9 @@ def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
     try:
         over = yaml.safe_load(Path(config).read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config {config} cannot be read: {error}") from error
+        raise UserError(f"--config {config} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(over, dict):
+        raise UserError(f"--config {config} holds no settings: give keys such as data, with what replaces their values")
 
     def merge(below: Any, above: Any) -> Any:
         if isinstance(below, dict) and isinstance(above, dict):

@@ -18,6 +18,13 @@ _UNKNOWN_MODULE = re.compile(
 _UNKNOWN_OPTION = re.compile(r"Option '([^']+)' is not accepted|[Kk]ey '([^']+)' is not expected")
 _REQUIRED = re.compile(r"(?:following arguments are required: |Key )[\"']?([\w.]+)[\"']?(?: is required)?")
 _UNRECOGNISED = re.compile(r"[Uu]nrecognized arguments?:? (\S+)|does not accept nested key [\"']([^\"']+)[\"']")
+_NO_MODULE = re.compile(r"No module named '([^']+)'")
+_NO_FILE = re.compile(r"File does not exist: '([^']+)'")
+_NO_SECTION = re.compile(r"does not accept option '([^']+)'")
+_PLAIN = re.compile(r"Expected an? (?:<class '(int|float|bool|str)'>|typing\.Literal\[(.+)\])")
+_GIVEN = re.compile(r"G(?:iven|ot) value: (.*?)(?:\. Got value: Namespace.*)?$")
+_OPTIMISER = re.compile(r"Got value: Namespace\(class_path='([^']+)'")
+_INVALID = re.compile(r"invalid (accelerator|strategy) name: `\w+='?([^'`]+)'?`\.(?: Available names are: ([^.]+))?")
 _NOISE = re.compile(r"^\s*(-\s+Expected a <class 'NoneType'>|Given value|Subtypes:|Does not validate|Errors:)")
 
 
@@ -41,7 +48,10 @@ def explain(error: Exception) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ArgumentError):
         return _argument_error(str(error))
-    if isinstance(error, MisconfigurationException):
+    if match := _INVALID.search(str(error)):
+        choices = match[3] or ", ".join(("auto", *_strategies()))
+        return f"trainer.{match[1]} is {match[2]!r}{nearest(match[2], choices.split(', '))}: use any of {choices}"
+    if isinstance(error, MisconfigurationException) or "backend found" in str(error):
         return _misconfiguration(str(error))
     if isinstance(error, PermissionError | IsADirectoryError | FileNotFoundError) and error.filename:
         return f"{error.filename}: {error.strerror}"
@@ -50,7 +60,7 @@ def explain(error: Exception) -> str | None:
 
 def _misconfiguration(message: str) -> str:
     first = " ".join(message.split())
-    if "can not run on your system" in first or "not available" in first:
+    if "can not run on your system" in first or "not available" in first or "backend found" in first:
         return f"the accelerator asked for (trainer.accelerator) is absent on this machine: use cpu or auto ({first})"
     if "manual optimization" in first and "clip" in first:
         return "trainer.gradient_clip_val does not reach manual optimisation: set model.init_args.gradient_clip_val"
@@ -62,17 +72,32 @@ def _misconfiguration(message: str) -> str:
 
 def _argument_error(message: str) -> str:
     """Keys from the outermost to the innermost, then what is wrong with the last."""
+    if match := _NO_FILE.search(message):
+        return f"--config {match[1]} does not exist: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
+    if match := _NO_SECTION.search(message):
+        section, _, leaf = match[1].partition(".")
+        known = ("model", "data", "trainer", "seed_everything", "ckpt_path", "run_name", "finite_guard", "progress_bar")
+        if section not in known:
+            return f"{section} is not a key of the configuration{nearest(section, known)}"
+        return f"{match[1]} is not a key of the configuration{nearest(leaf, _option_names(match[1]))}"
     keys: list[str] = []
     owner: str | None = None
+    optimiser = _OPTIMISER.search(message)
     for line in _relevant(message):
         keys += _KEY.findall(line)
         if match := _CLASS.search(line):
             owner = match[1]
+        if match := _NO_MODULE.search(line):
+            return f"{_path(keys)} names {owner!r}, but there is no module {match[1]!r}: check the name, or install it"
         if match := _UNKNOWN_CLASS.search(line):
+            if kinds := _plain_kinds(message, keys):
+                return f"{_path(keys)} is {_given(message, keys)!r}: it must be {kinds}"
             name = match[1] or match[2]
             return f"{_path(keys)} names {name!r}, which is not a class that fits there{nearest(name, _class_names())}"
         if match := _UNKNOWN_OPTION.search(line):
             name = match[1] or match[2]
+            if optimiser and "callable class" in line:
+                owner = optimiser[1]
             names = _parameters(owner)
             choices = f"; it takes {', '.join(names)}" if names else ""
             return (
@@ -84,13 +109,39 @@ def _argument_error(message: str) -> str:
         leaf = name.split(".")[-1]
         return f"--{name} is not an option{nearest(leaf, _option_names(name))}"
     if match := _REQUIRED.search(text):
-        if match[1] in ("model", "data"):
-            return f"{match[1]} is not configured: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
+        if match[1].split(".")[-1] in ("model", "data"):
+            missing = " and ".join(name for name in ("model", "data") if f".{name}" in text or match[1] == name)
+            return f"{missing} is not configured: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
         return f"{_path([*keys, match[1]])} is required and missing"
+    if kinds := _plain_kinds(message, keys):
+        return f"{_path(keys)} is {_given(message, keys)!r}: it must be {kinds}"
     for line in _relevant(message):
         if "Expected" in line or "expected" in line:
             return f"{_path(keys)}: {line.strip(' -')}"
     return text if len(text) < 400 else text[:400] + " …"
+
+
+def _plain_kinds(message: str, keys: list[str]) -> str:
+    """What a plain value must be, such as `int or one of 'a', 'b'`; empty if a class was expected."""
+    part = _innermost(message, keys).split("Given value", 1)[0]
+    return " or ".join(match[1] or f"one of {match[2]}" for match in _PLAIN.finditer(part))
+
+
+def _given(message: str, keys: list[str]) -> str:
+    """The value that did not fit."""
+    lines = _innermost(message, keys).splitlines()
+    return next((match[1] for line in lines if (match := _GIVEN.search(line))), "")
+
+
+def _innermost(message: str, keys: list[str]) -> str:
+    """What is said of the last key."""
+    return message.rsplit(f'key "{keys[-1]}"', 1)[-1] if keys else message
+
+
+def _strategies() -> list[str]:
+    from lightning.pytorch.strategies import StrategyRegistry
+
+    return [name for name in StrategyRegistry.available_strategies() if "spawn" not in name and "fork" not in name]
 
 
 def _relevant(message: str) -> Iterator[str]:
@@ -116,16 +167,22 @@ def _parameters(class_path: str | None) -> list[str]:
     from jsonargparse.typing import import_object
 
     try:
-        return [name for name in inspect.signature(import_object(class_path)).parameters if name != "self"]
+        bases = inspect.getmro(import_object(class_path))
+        own = [vars(base)["__init__"] for base in bases if "__init__" in vars(base)]  # **kwargs pass on to the others
+        names = [name for init in own for name in inspect.signature(init).parameters]
+        return [name for name in dict.fromkeys(names) if name not in ("self", "args", "kwargs")]
     except (ImportError, ValueError, AttributeError, TypeError):
         return []
 
 
 def _class_names() -> list[str]:
     """Short names of every class that YAML may name."""
+    import torch
+    from lightning.pytorch import callbacks as lightning_callbacks
+
     from lightning_gen import callbacks, data, families, losses, metrics, networks
 
-    rooms: tuple[Any, ...] = (callbacks, data, families, losses, metrics, networks)
+    rooms: tuple[Any, ...] = (callbacks, data, families, losses, metrics, networks, lightning_callbacks, torch.optim)
     return [name for room in rooms for name in getattr(room, "__all__", dir(room)) if name[:1].isupper()]
 
 
@@ -133,9 +190,8 @@ def _option_names(name: str) -> list[str]:
     """Names that could have been meant: the trainer's and the command's own."""
     from lightning.pytorch import Trainer
 
+    from lightning_gen.commands.parsers import PARSERS
+
+    own = [action.dest for make in PARSERS.values() for action in make()._actions]
     trainer = list(inspect.signature(Trainer).parameters)
-    return (
-        trainer
-        if name.startswith("trainer.")
-        else [*trainer, "config", "ckpt_path", "seed_everything", "model", "data"]
-    )
+    return trainer if name.startswith("trainer.") else [*own, *trainer, "seed_everything", "model", "data"]

@@ -50,6 +50,8 @@ def sample(
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
             raise UserError(f"--{name} is {value}: it must be at least 1")
+    if classes == []:
+        raise UserError("--classes is empty: name at least one class, or leave it out to draw all")
     model, data, loaded = load(ckpt_path, weights, allow)
     fabric = start(accelerator, devices, num_nodes)
     model.to(fabric.device)

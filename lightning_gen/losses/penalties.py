@@ -60,6 +60,8 @@ class R1(Penalty):
 
     def __init__(self, gamma: float = 10.0, interval: int = 1) -> None:
         super().__init__(interval)
+        if not gamma >= 0:
+            raise UserError(f"R1.gamma is {gamma}: it must be at least 0")
         self.gamma = gamma
 
     def __call__(self, discriminator: Scores, real: Tensor, fake: Tensor, y: Tensor | None) -> Tensor:
