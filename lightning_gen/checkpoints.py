@@ -61,6 +61,11 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
+def trusted_packages(allow: str) -> tuple[str, ...]:
+    """`TRUSTED`, and the packages named in `allow` with commas between them."""
+    return (*TRUSTED, *(f"{package.strip()}." for package in allow.split(",") if package.strip()))
+
+
 def check_trusted(config: Any, allow: str = "") -> None:
     """Raise `UserError` if `config` names classes that are not trusted.
 
@@ -68,8 +73,8 @@ def check_trusted(config: Any, allow: str = "") -> None:
         config: nested dicts and lists of plain values, from a checkpoint.
         allow: packages the user trusts beside `TRUSTED`, separated by commas.
     """
-    trusted = (*TRUSTED, *(f"{package.strip()}." for package in allow.split(",") if package.strip()))
-    refused = sorted({name for name in _imported(config) if not f"{name}".startswith(trusted)})
+    trusted = trusted_packages(allow)
+    refused = sorted({name for name in _imported(config) if not name.startswith(trusted)})
     if refused:
         packages = sorted({name.split(".")[0] for name in refused})
         raise UserError(

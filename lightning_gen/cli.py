@@ -60,7 +60,12 @@ class Command(LightningCLI):
 
     def __init__(self, args: list[str], trainer_class: type[Trainer] = Trainer) -> None:
         import_components()
-        parser_kwargs = {"default_env": True, "env_prefix": "LIGHTNING_GEN", "exit_on_error": False}
+        parser_kwargs = {
+            "default_env": True,
+            "env_prefix": "LIGHTNING_GEN",
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        }
         super().__init__(
             GenerativeModel,
             DataModule,

@@ -150,7 +150,8 @@ class GenerativeModel(L.LightningModule, ABC):
     @property
     def logs_this_step(self) -> bool:
         """Whether the logger takes values in the step that is under way."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        trainer = self._trainer  # None outside a run, where a loss may be evaluated too
+        return trainer is not None and (self.global_step + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     # ---------------------------------------------------------------- randomness
 

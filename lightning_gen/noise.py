@@ -94,7 +94,7 @@ class Noise:
         return torch.stack(words, dim=-1).flatten(1)[:, :count]
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uniform numbers in (0, 1): (n, *shape)."""
+        """Uniform numbers in (0, 1): (n, *shape), float32 or float64."""
         # 24 bits and half a unit: exact in float32, never 0 and never 1
         return (((self.bits(math.prod(shape)) >> 8).to(dtype) + 0.5) * 2.0**-24).reshape(len(self), *shape)
 

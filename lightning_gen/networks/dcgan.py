@@ -1,7 +1,7 @@
 """DCGAN's two networks (Radford, Metz, Chintala, "Unsupervised Representation Learning with DCGANs", ICLR 2016).
 
 Strided (transposed) 4×4 convolutions, batch norm, ReLU in the generator and leaky ReLU in the discriminator (§3), all
-weights from N(0, 0.02²) (§4). Any image whose sides are a base of 4 to 7 pixels times the same power of two.
+convolutions and linear maps from N(0, 0.02²) (§4). Any image whose sides are 4 to 7 pixels times the same power of two.
 """
 
 from itertools import pairwise
@@ -114,6 +114,8 @@ class DCGANDiscriminator(Discriminator):
         self.score = nn.Conv2d(widths[-1], 1, base)
         self.embed = nn.Embedding(num_classes, widths[-1]) if num_classes else None
         self.apply(_initialise)
+        if self.embed is not None:
+            nn.init.normal_(self.embed.weight, 0.0, 0.02)  # a linear map of classes
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Map (B, C, H, W) images in [-1, 1] and (B,) classes to (B,) scores."""
