@@ -75,7 +75,8 @@ class Command(LightningCLI):
             trainer_class=trainer_class,
             seed_everything_default=0,
             trainer_defaults={"default_root_dir": "runs"},
-            parser_kwargs=parser_kwargs | {name: dict(parser_kwargs) for name in self.subcommands()},
+            parser_kwargs={**parser_kwargs, "prog": "lightning_gen"}
+            | {name: dict(parser_kwargs) for name in self.subcommands()},
             parser_class=Parser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # checkpoints carry the whole configuration instead

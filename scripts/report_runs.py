@@ -3,10 +3,10 @@
     for s in 0 1 2; do
       lightning_gen fit --config configs/gan/dcgan_digits.yaml --seed_everything $s --run_name seed$s
     done
-    python scripts/report_runs.py runs/seed?/version_0 --steps 250 500 1000 2500 --figure docs/images/dcgan_digits.png
+    python scripts/report_runs.py runs/seed?/version_0 --steps 250 500 1000 2500 --figure digits.png
 
-The table has a row a run: the metric at the first validation, its best and where, and its last; printed as Markdown. The
-figure shows the sample grids of the first run at `--steps`, side by side.
+The table has a row a run: the metric at the first validation, its best and where, and its last; printed as Markdown.
+The figure shows the sample grids of the first run at `--steps`, side by side.
 """
 
 import argparse
