@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
@@ -52,7 +53,13 @@ class AdversarialModel(GenerativeModel, ABC):
             raise UserError(f"model.init_args.gradient_clip_val is {gradient_clip_val}: it must be above 0, or null")
 
     def setup(self, stage: str) -> None:
-        """Refuse scaled gradients, then check the data."""
+        """Refuse scaled gradients and a reducer that cannot follow them, then check the data."""
+        strategy = self.trainer.strategy
+        if type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
+            raise UserError(
+                "trainer.strategy is ddp, whose reducer waits for parameters that rest in an adversarial step: leave it"
+                " at auto or set flat_reduce"
+            )
         if self.trainer.precision in ("16-mixed", "16-true"):
             raise UserError(
                 f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled; use"

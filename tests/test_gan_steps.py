@@ -1,6 +1,7 @@
 """One step is one update of the generator, and each update is what the equations say."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from lightning_gen.data import Ring2D
@@ -16,6 +18,7 @@ from lightning_gen.families import GAN
 from lightning_gen.losses import R1, NonSaturating
 from lightning_gen.losses.penalties import Penalty
 from lightning_gen.networks import MLPDiscriminator, MLPGenerator
+from lightning_gen.strategies import FlatReduceStrategy
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -470,3 +473,12 @@ def test_the_held_out_score_is_the_mean_over_samples(make_gan, make_ring, make_t
     with torch.no_grad():
         expected = gan.discriminator(torch.cat([b["x"] for b in data.rows("val")])).mean().item()
     assert logged["d_held_out"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_reducer_that_cannot_follow_is_refused(make_gan):
+    gan = make_gan()
+    gan.trainer = SimpleNamespace(strategy=DDPStrategy(), precision="32-true", datamodule=None)
+    with pytest.raises(UserError, match="flat_reduce"):
+        gan.setup("validate")
+    gan.trainer.strategy = FlatReduceStrategy()
+    gan.setup("validate")

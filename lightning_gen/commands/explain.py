@@ -111,7 +111,7 @@ def _argument_error(message: str) -> str:
     if match := _REQUIRED.search(text):
         if match[1].split(".")[-1] in ("model", "data"):
             missing = " and ".join(name for name in ("model", "data") if f".{name}" in text or match[1] == name)
-            return f"{missing} is not configured: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
+            return f"{missing} not configured: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
         return f"{_path([*keys, match[1]])} is required and missing"
     if kinds := _plain_kinds(message, keys):
         return f"{_path(keys)} is {_given(message, keys)!r}: it must be {kinds}"
