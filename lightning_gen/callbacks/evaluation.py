@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ from lightning_gen.model import GenerativeModel
 MetricFactory = Callable[[FeatureExtractor], GenerativeMetric]
 
 
+def cache_folder(root: str | Path) -> str:
+    """Where runs below `root` keep statistics of their data: `$LIGHTNING_GEN_CACHE`, or `cache` in it."""
+    return os.environ.get("LIGHTNING_GEN_CACHE") or str(Path(root) / "cache")
+
+
 class Evaluation(AtValidations):
     """Measures samples at validations and tests.
 
@@ -34,7 +40,8 @@ class Evaluation(AtValidations):
         seed: names the set of samples; sample *i* is the same for any batch size and number of processes.
         split: split of the data that is the reference.
         num_reference: number of reference samples, the first of the split; None for all.
-        cache_dir: where reference statistics are kept; None for `$LIGHTNING_GEN_CACHE` or `~/.cache/lightning_gen`.
+        cache_dir: where reference statistics are kept; None for `$LIGHTNING_GEN_CACHE` or, in a run, for `cache` in its
+            `default_root_dir`.
     """
 
     def __init__(
@@ -134,6 +141,7 @@ class Evaluation(AtValidations):
         for metric in self.metrics:
             metric.check(self.num_samples)
         self.extractor.prepare()
+        self.cache_dir = self.cache_dir or cache_folder(trainer.default_root_dir)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the reference now, so that whatever is wrong with it ends the run at its start."""

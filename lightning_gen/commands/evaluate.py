@@ -10,6 +10,7 @@ import yaml
 
 from lightning_gen import __version__
 from lightning_gen.callbacks import Evaluation
+from lightning_gen.callbacks.evaluation import cache_folder
 from lightning_gen.checkpoints import Weights, configuration, instantiate, load_state, read_checkpoint
 from lightning_gen.commands.processes import start
 from lightning_gen.data import DataModule
@@ -100,6 +101,9 @@ def _evaluation(
             "the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3"
         )
     arguments = dict(own[0]["init_args"]) if own else {"metrics": [{"class_path": "FID"}]}
+    root = settings.get("trainer", {}).get("default_root_dir")
+    if root and Path(root).is_dir() and not arguments.get("cache_dir"):
+        arguments["cache_dir"] = cache_folder(root)
     if extractor is not None:
         arguments["extractor"] = {"class_path": extractor}
     if metrics is not None:
