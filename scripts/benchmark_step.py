@@ -215,9 +215,9 @@ class Ticker(L.Callback):
         self.clock.tick()
 
 
-def train_by_fit(x: Tensor, clock: Clock, options: argparse.Namespace, usual: bool, flip: bool) -> None:
+def train_by_fit(x: Tensor, clock: Clock, options: argparse.Namespace, usual: bool, flip: bool, last: bool) -> None:
     """`Trainer.fit` without validation and checkpoints; `usual` adds what the command adds to every run."""
-    model = GAN(*networks(options), NonSaturating(), adam, adam)
+    model = GAN(*networks(options), NonSaturating(), adam, adam, channels_last=last)
     added = [FiniteGuard(), StepProgressBar(), Throughput()] if usual else []
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
@@ -247,9 +247,9 @@ def by_hand(feed: Callable[[Tensor, torch.device, int], Iterator[Tensor]]) -> Ar
     return lambda x, clock, options: train_plainly(feed(x, clock.device, options.batch_size), clock, options)
 
 
-def by_fit(usual: bool, flip: bool) -> Arm:
+def by_fit(usual: bool, flip: bool, channels_last: bool = False) -> Arm:
     """The trainer."""
-    return lambda x, clock, options: train_by_fit(x, clock, options, usual, flip)
+    return lambda x, clock, options: train_by_fit(x, clock, options, usual, flip, channels_last)
 
 
 ARMS: dict[str, tuple[str, Arm]] = {
@@ -257,9 +257,15 @@ ARMS: dict[str, tuple[str, Arm]] = {
     "fit_bare": ("(a) fit, bare", by_fit(usual=False, flip=False)),
     "fit": ("(a) fit, as users run it", by_fit(usual=True, flip=False)),
     "plain_workers": ("(b) plain loop, torchvision and 2 workers", by_hand(batches_from_workers)),
-    "fit_data": ("(b) fit, as users run it, mirrored", by_fit(usual=True, flip=True)),
+    "fit_data": ("(b) fit, as users run it", by_fit(usual=True, flip=True)),
+    "fit_last": ("(b) fit, as users run it, `channels_last: true`", by_fit(usual=True, flip=True, channels_last=True)),
 }
-COMPARED = {"fit_bare": ("plain", "step"), "fit": ("plain", "step"), "fit_data": ("plain_workers", "throughput")}
+COMPARED = {
+    "fit_bare": ("plain", "step"),
+    "fit": ("plain", "step"),
+    "fit_data": ("plain_workers", "throughput"),
+    "fit_last": ("plain_workers", "throughput"),
+}
 
 
 def run_arm(name: str, x: Tensor, options: argparse.Namespace, steps: int) -> float:

@@ -23,13 +23,13 @@ def read(run: Path, metric: str) -> list[tuple[int, float]]:
         return [(int(row["step"]), float(row[metric])) for row in csv.DictReader(file)]
 
 
-def table(runs: list[Path], metric: str) -> str:
+def table(runs: list[Path], metric: str, largest: bool) -> str:
     """Markdown: a row a run, and the means."""
     lines = [f"| run | {metric} at the first validation | best (step) | last |", "|---|---:|---:|---:|"]
     firsts, bests, lasts = [], [], []
     for run in runs:
         curve = read(run, metric)
-        step, best = min(curve, key=lambda point: point[1])
+        step, best = (max if largest else min)(curve, key=lambda point: point[1])
         firsts, bests, lasts = [*firsts, curve[0][1]], [*bests, best], [*lasts, curve[-1][1]]
         lines.append(f"| {run.parent.name} | {curve[0][1]:.1f} | {best:.1f} ({step}) | {curve[-1][1]:.1f} |")
     means = " | ".join(f"{statistics.mean(values):.1f}" for values in (firsts, bests, lasts))
@@ -52,10 +52,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--metric", default="fid_digits")
+    parser.add_argument("--largest", action="store_true", help="the larger the metric, the better")
     parser.add_argument("--steps", nargs="+", type=int)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    print(table(options.runs, options.metric))
+    print(table(options.runs, options.metric, options.largest))
     if options.figure:
         figure(options.runs[0], options.steps).save(options.figure)
 

@@ -32,9 +32,9 @@ def gan_points_critic():
     return gan_points(Minimax(), num_critic_steps=2, penalties=[r1], accumulate_grad_batches=2, gradient_clip_val=1.0)
 
 
-def gan_grey(num_classes=None):
+def gan_grey(num_classes=None, **options):
     image = {"image_size": 8, "channels": 1, "width": 8, "num_classes": num_classes}
-    return gan(DCGANGenerator(latent_dim=8, **image), DCGANDiscriminator(**image), NonSaturating())
+    return gan(DCGANGenerator(latent_dim=8, **image), DCGANDiscriminator(**image), NonSaturating(), **options)
 
 
 # losses whose gradient vanishes nowhere: the hinge leaves the last bias alone while all scores are within the margin;
@@ -43,6 +43,11 @@ BUILDERS = {
     "gan_points": (gan_points, partial(Ring2D, num_samples=24, num_val=8, batch_size=8), (2,)),
     "gan_points_critic": (gan_points_critic, partial(Ring2D, num_samples=96, num_val=8, batch_size=8), (2,)),
     "gan_grey": (gan_grey, partial(Digits, image_size=8, batch_size=8), (1, 8, 8)),
+    "gan_grey_channels_last": (
+        partial(gan_grey, channels_last=True),
+        partial(Digits, image_size=8, batch_size=8),
+        (1, 8, 8),
+    ),
     "gan_grey_conditional": (partial(gan_grey, 10), partial(Digits, image_size=8, batch_size=8), (1, 8, 8)),
 }
 
@@ -338,3 +343,14 @@ def test_checking_leaves_the_model_alone(name, model, make_trainer):
     assert same(state(model), weights)
     assert [m.training for m in model.modules()] == modes
     assert all(isinstance(m, nn.Module) for m in model.children())
+
+
+def test_channels_last_changes_the_layout_and_samples_by_rounding(seeds):
+    plain, last = build("gan_grey"), build("gan_grey_channels_last")
+    weight = last.discriminator.score.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert same(state(plain), state(last))
+    torch.testing.assert_close(plain.sample(6, seeds=seeds), last.sample(6, seeds=seeds), rtol=0, atol=1e-5)
+    last.load_state_dict(plain.state_dict())
+    assert not last.discriminator.score.weight.is_contiguous()
