@@ -42,7 +42,7 @@ def main(args: list[str] | None = None) -> None:
         print(f"lightning_gen {lightning_gen.__version__}")
         return
     if os.getcwd() not in sys.path:  # a network in a file beside the configuration can be named there
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # last: a file there must not stand in for a library
     from lightning_gen.commands import run
 
     run(args)

@@ -11,9 +11,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_gen.errors import UserError
 from lightning_gen.model import Batch, GenerativeModel
+
+_PRECISIONS = ("32-true", "bf16-mixed", "64-true")
 
 Terms = dict[str, Tensor]
 """Scalars to log, by name."""
@@ -53,17 +56,17 @@ class AdversarialModel(GenerativeModel, ABC):
             raise UserError(f"model.init_args.gradient_clip_val is {gradient_clip_val}: it must be above 0, or null")
 
     def setup(self, stage: str) -> None:
-        """Refuse scaled gradients and a reducer that cannot follow them, then check the data."""
+        """Refuse precisions and a reducer that cannot follow the step, then check the data."""
         strategy = self.trainer.strategy
-        if type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
+        if stage == "fit" and type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
             raise UserError(
                 "trainer.strategy is ddp, whose reducer waits for parameters that rest in an adversarial step: leave it"
                 " at auto or set flat_reduce"
             )
-        if self.trainer.precision in ("16-mixed", "16-true"):
+        if self.trainer.precision not in _PRECISIONS:
             raise UserError(
-                f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled; use"
-                " bf16-mixed or 32-true"
+                f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled, and"
+                f" averages more bits than weights of 16; use any of {', '.join(_PRECISIONS)}"
             )
         super().setup(stage)
 
@@ -127,7 +130,10 @@ def make_optimizers(*recipes: tuple[nn.Module, Callable[..., Optimizer], Callabl
     """What `configure_optimizers` returns, from (network, optimiser factory, schedule factory or None) of each."""
     optimizers = [make(network.parameters()) for network, make, _ in recipes]
     pairs = zip(optimizers, recipes, strict=True)
-    return optimizers, [schedule(optimizer) for optimizer, (_, _, schedule) in pairs if schedule is not None]
+    schedules = [schedule(optimizer) for optimizer, (_, _, schedule) in pairs if schedule is not None]
+    if any(isinstance(schedule, ReduceLROnPlateau) for schedule in schedules):
+        raise UserError("a scheduler of the model is ReduceLROnPlateau, which needs a metric: use a schedule of steps")
+    return optimizers, schedules
 
 
 @contextmanager

@@ -6,11 +6,12 @@ to this package, to torch's networks, optimisers and distributions, or to a pack
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
+from jsonargparse import ArgumentParser, _common, set_parsing_settings
 
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
@@ -84,7 +85,7 @@ def check_trusted(config: Any, allow: str = "") -> None:
 
 
 def _imported(config: Any) -> Iterator[str]:
-    """Every text that building the configuration could import: class paths, and dotted names anywhere."""
+    """Every class path in a configuration."""
     if isinstance(config, dict):
         for key, value in config.items():
             if key == "class_path":
@@ -94,42 +95,23 @@ def _imported(config: Any) -> Iterator[str]:
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _imported(value)
-    elif isinstance(config, str):
-        if _is_import_path(config):
-            yield config
-        yield from _imported(_as_yaml(config))
-        if _names_configuration(config):
-            yield config
 
 
-def _as_yaml(text: str) -> Any:
-    """The mapping or list that the parser would read out of a text, where a class is expected; None if it is plain."""
+@contextmanager
+def only_trusted(allow: str = "") -> Iterator[None]:
+    """Let configurations import from `TRUSTED` and `allow` alone, whatever way they find to name a thing.
+
+    Args:
+        allow: packages the user trusts, separated by commas.
+    """
+    settings = _common.parsing_settings  # jsonargparse adds to its lists and has no public way back
+    before = dict(settings)
+    packages = [package.rstrip(".") for package in trusted_packages(allow)]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=packages)
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None
-    return value if isinstance(value, dict | list) else None
-
-
-def _names_configuration(text: str) -> bool:
-    """Whether a text is the name of a file that the parser would read a class from."""
-    path = Path(text)
-    try:
-        return path.is_file() and path.stat().st_size < 2**20 and _as_yaml(path.read_text()) is not None
-    except (OSError, ValueError):
-        return False
-
-
-def _is_import_path(text: str) -> bool:
-    from importlib.util import find_spec
-
-    parts = text.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        return False
-    try:
-        return find_spec(parts[0]) is not None  # a file name such as images.npz has no such module
-    except (ImportError, ValueError):
-        return False
+        yield
+    finally:
+        settings.update(before)
 
 
 def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "") -> dict[str, Any]:
@@ -156,8 +138,6 @@ def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "")
 def instantiate(cls: type, config: dict[str, Any], **kwargs: Any) -> Any:
     """Build an object of `cls` from `{class_path, init_args}`, nested classes included."""
     import_components()
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(cls, "object", **kwargs)
     return parser.instantiate(parser.parse_object({"object": config})).object
@@ -208,7 +188,8 @@ def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[G
     """
     checkpoint = read_checkpoint(path)
     config = configuration(checkpoint, path, allow)
-    model = instantiate(GenerativeModel, config["model"])
+    with only_trusted(allow):
+        model, data = instantiate(GenerativeModel, config["model"]), instantiate(DataModule, config["data"])
     loaded = load_state(model, checkpoint, weights)
     model.config = config
-    return model.eval(), instantiate(DataModule, config["data"]), loaded
+    return model.eval(), data, loaded

@@ -21,9 +21,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_gen.callbacks import EMA, AtomicCheckpointIO, FiniteGuard, SampleWriter, StepProgressBar, Throughput
+from lightning_gen.callbacks import (
+    EMA,
+    AtomicCheckpointIO,
+    FiniteGuard,
+    LastCheckpoint,
+    SampleWriter,
+    StepProgressBar,
+    Throughput,
+)
 from lightning_gen.callbacks.run_folder import run_folder
-from lightning_gen.checkpoints import configuration, import_components, read_checkpoint
+from lightning_gen.checkpoints import configuration, import_components, only_trusted, read_checkpoint
 from lightning_gen.commands.parsers import PARSERS
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
@@ -109,6 +117,8 @@ class Command(LightningCLI):
         _check_writable(self.root)
         if config.ckpt_path == "last":
             config.ckpt_path = _last_checkpoint(self.root / self.name)
+            if config.ckpt_path is None and self.subcommand != "fit":
+                raise UserError(f"--ckpt_path last: there is no checkpoint in {self.root / self.name}: train first")
             if config.ckpt_path is None:
                 warnings.warn(f"no checkpoint in {self.root / self.name}: starting afresh", stacklevel=1)
         if config.ckpt_path not in (None, "best"):
@@ -132,22 +142,25 @@ class Command(LightningCLI):
             callbacks.append(SampleWriter())
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(StepProgressBar())
-        kwargs["callbacks"] = sorted(
-            callbacks, key=lambda callback: not isinstance(callback, EMA)
-        )  # averages come first
+        # averages come first, and the checkpoint that holds every other callback's state comes last
+        kwargs["callbacks"] = sorted(callbacks, key=lambda c: isinstance(c, LastCheckpoint) - isinstance(c, EMA))
         return super().instantiate_trainer(**kwargs)
 
     def _logger(self) -> TensorBoardLogger:
-        ckpt_path = self.config[self.subcommand].ckpt_path
-        if ckpt_path and Path(ckpt_path).parent.name == "checkpoints":  # a resumed run goes on in its own folder
-            folder = Path(ckpt_path).resolve().parent.parent
-            return TensorBoardLogger(folder.parent.parent, folder.parent.name, version=folder.name)
+        folder = Path(self.config[self.subcommand].ckpt_path or "").resolve().parent.parent
+        if folder.parent == (self.root / self.name).resolve():  # a resumed run goes on in its own folder
+            return TensorBoardLogger(self.root, self.name, version=folder.name)
         return TensorBoardLogger(self.root, self.name)
 
     def after_instantiate_classes(self) -> None:
         """Give the model the configuration that its checkpoints will carry."""
         plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
         self.model.config = {key: plain[key] for key in ("seed_everything", "trainer", "model", "data")}
+        self.model.config["run_name"] = self.name
+
+    def before_predict(self) -> None:
+        """Samples are written as they come, not kept."""
+        self.config_init.predict.return_predictions = False
 
     # ---------------------------------------------------------------- after training
 
@@ -212,7 +225,15 @@ def main(args: list[str]) -> None:
     if args[0].startswith("--print_completion"):
         Command(args, NamedStrategyTrainer)
     _check_files(args)
-    Command(_with_checkpoint_config(args))
+    path = _option(args, "--ckpt_path")
+    if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
+        Command(args)
+        return
+    # the checkpoint's configuration stands for the file that is not given
+    allow = _option(args, "--allow") or ""
+    config = configuration(read_checkpoint(path, mmap=True), path, allow)
+    with only_trusted(allow):
+        Command([args[0], f"--config={json.dumps(config)}", *args[1:]])
 
 
 def _check_files(args: list[str]) -> None:
@@ -232,15 +253,6 @@ def _check_files(args: list[str]) -> None:
             raise UserError(f"--config {name} cannot be read: {' '.join(str(error).split())}") from error
         if not isinstance(settings, dict):
             raise UserError(f"--config {name} holds no settings: give a recipe with model, data and trainer")
-
-
-def _with_checkpoint_config(args: list[str]) -> list[str]:
-    """Put the checkpoint's configuration where a file would stand, if there is a checkpoint and no file."""
-    path = _option(args, "--ckpt_path")
-    if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
-        return args
-    config = configuration(read_checkpoint(path, mmap=True), path, _option(args, "--allow") or "")
-    return [args[0], f"--config={json.dumps(config)}", *args[1:]]
 
 
 def _option(args: list[str], name: str) -> str | None:
@@ -283,7 +295,7 @@ def _number_of_processes(config: Any) -> int:
     elif isinstance(devices, list):
         count = len(devices)
     elif isinstance(devices, str) and "," in devices:
-        count = len(devices.split(","))
+        count = len([device for device in devices.split(",") if device.strip()])
     else:
         try:
             count = int(devices)

@@ -1,6 +1,8 @@
 """`GenerativeModel`: the one contract that every family keeps."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -85,13 +87,8 @@ class GenerativeModel(L.LightningModule, ABC):
                 raise UserError(f"sample was asked for {n} samples but given {len(given)} {name}: give one a sample")
         noise = Noise(seeds, self.device)
         y = self._classes(noise, y)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with evaluating(self):
             return self.generate(noise, y)
-        finally:
-            for module, training in modes:
-                module.training = training
 
     def _classes(self, noise: Noise, y: Tensor | None) -> Tensor | None:
         if self.num_classes is None:
@@ -151,7 +148,7 @@ class GenerativeModel(L.LightningModule, ABC):
     def logs_this_step(self) -> bool:
         """Whether the logger takes values in the step that is under way."""
         trainer = self._trainer  # None outside a run, where a loss may be evaluated too
-        return trainer is not None and (self.global_step + 1) % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        return trainer is not None and every(self.global_step + 1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
     # ---------------------------------------------------------------- randomness
 
@@ -203,6 +200,23 @@ def _differing_keys(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
         f"model.init_args.generator.init_args.{key} (and the discriminator's) or data.init_args.{key}" for key in keys
     )
     return f"make {' and '.join(pairs)} agree"
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that each submodule had."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, training in modes:
+            child.training = training
+
+
+def every(step: int, interval: int) -> bool:
+    """Whether something with an interval is due at a step; never where the interval is 0."""
+    return interval > 0 and step % interval == 0
 
 
 def check_state_dict(model: nn.Module, state: dict[str, Tensor]) -> None:

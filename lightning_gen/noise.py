@@ -72,7 +72,8 @@ class Noise:
     def __init__(self, seeds: Tensor, device: torch.device | str | None = None) -> None:
         if seeds.ndim != 1 or seeds.dtype != torch.int64:
             raise ValueError(f"seeds must be a one-dimensional int64 tensor, got {seeds.dtype} of {tuple(seeds.shape)}")
-        self.seeds = seeds.to(device) if device is not None else seeds
+        self._target = torch.device(device) if device is not None else seeds.device
+        self.seeds = seeds.to("cpu" if self._target.type == "mps" else self._target)  # Metal has no float64
         self._position = 0
 
     def __len__(self) -> int:
@@ -80,13 +81,13 @@ class Noise:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are made."""
-        return self.seeds.device
+        """Where the numbers are returned."""
+        return self._target
 
     def bits(self, count: int) -> Tensor:
         """`count` words of 32 random bits for each sample: (n, count) int64 in [0, 2^32)."""
         blocks = -(-count // 4)
-        block = torch.arange(self._position, self._position + blocks, device=self.device)
+        block = torch.arange(self._position, self._position + blocks, device=self.seeds.device)
         self._position += blocks
         zero = torch.zeros_like(block)
         key = ((self.seeds & _MASK)[:, None], ((self.seeds >> 32) & _MASK)[:, None])
@@ -96,7 +97,8 @@ class Noise:
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in (0, 1): (n, *shape), float32 or float64."""
         # 24 bits and half a unit: exact in float32, never 0 and never 1
-        return (((self.bits(math.prod(shape)) >> 8).to(dtype) + 0.5) * 2.0**-24).reshape(len(self), *shape)
+        u = ((self.bits(math.prod(shape)) >> 8).to(dtype) + 0.5) * 2.0**-24
+        return u.reshape(len(self), *shape).to(self._target)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal numbers: (n, *shape), by the Box–Muller transform."""
@@ -105,8 +107,8 @@ class Noise:
         u = (self.bits(2 * (-(-count // 2))).to(torch.float64) + 0.5) * 2.0**-32
         radius, angle = (-2.0 * u[:, 0::2].log()).sqrt(), 2.0 * math.pi * u[:, 1::2]
         z = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1).flatten(1)[:, :count]
-        return z.to(dtype).reshape(len(self), *shape)
+        return z.to(dtype).reshape(len(self), *shape).to(self._target)
 
     def integers(self, high: int) -> Tensor:
         """Uniform integers in [0, high): (n,) int64; the bias is below high / 2^32."""
-        return (self.bits(1)[:, 0] * high) >> 32
+        return ((self.bits(1)[:, 0] * high) >> 32).to(self._target)

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim import Optimizer
 
 
@@ -29,7 +28,7 @@ class FlatReduceStrategy(DDPStrategy):
         """Give every process rank zero's weights; the model stays unwrapped."""
         assert isinstance(self.model, nn.Module)
         for tensors in _by_kind((*self.model.parameters(), *self.model.buffers())):
-            flat = _flatten_dense_tensors([t.detach() for t in tensors])
+            flat = _flatten(tensors)
             dist.broadcast(flat, src=0)
             _copy(tensors, flat)
 
@@ -49,7 +48,7 @@ class FlatReduceStrategy(DDPStrategy):
         assert isinstance(self.model, nn.Module)
         buffers = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
         for tensors in _by_kind((*gradients, *buffers)):
-            flat = _flatten_dense_tensors(tensors)
+            flat = _flatten(tensors)
             dist.all_reduce(flat)
             _copy(tensors, flat.div_(dist.get_world_size()))
 
@@ -69,9 +68,14 @@ def _by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     return list(groups.values())
 
 
+def _flatten(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([t.detach().reshape(-1) for t in tensors])
+
+
 @torch.no_grad()
 def _copy(tensors: list[Tensor], flat: Tensor) -> None:
-    torch._foreach_copy_(tensors, list(_unflatten_dense_tensors(flat, tensors)))
+    parts = flat.split([t.numel() for t in tensors])
+    torch._foreach_copy_(tensors, [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)])
 
 
 FlatReduceStrategy.register_strategies(StrategyRegistry)

@@ -479,6 +479,7 @@ def test_a_reducer_that_cannot_follow_is_refused(make_gan):
     gan = make_gan()
     gan.trainer = SimpleNamespace(strategy=DDPStrategy(), precision="32-true", datamodule=None)
     with pytest.raises(UserError, match="flat_reduce"):
-        gan.setup("validate")
+        gan.setup("fit")
+    gan.setup("validate")  # nothing is reduced there
     gan.trainer.strategy = FlatReduceStrategy()
-    gan.setup("validate")
+    gan.setup("fit")

@@ -12,10 +12,15 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.checkpoints import read_checkpoint
 from lightning_gen.errors import UserError
+from lightning_gen.files import replacing
 
 
 class LastCheckpoint(Checkpoint):
     """Keeps `checkpoints/last.ckpt` in the run's folder: every so many steps and when training ends.
+
+    Where a validation follows the step, the save waits for its end: a run that is killed in between must repeat the
+    validation, and one that is killed after it must not forget its result. List it after `ModelCheckpoint`, whose
+    record of the best it holds (the command line sees to that).
 
     Args:
         every_n_train_steps: steps from one save to the next, ≥ 1; what a killed run loses at most.
@@ -28,16 +33,26 @@ class LastCheckpoint(Checkpoint):
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Save when due."""
-        if trainer.global_step % self.every_n_train_steps == 0:
+        """Save when due, unless a validation comes first."""
+        loop = trainer.fit_loop
+        if self._due(trainer) and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):  # type: ignore[arg-type]
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what had to wait for the validation."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._due(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what came after the last time."""
-        self._save(trainer)
+        if self._saved != trainer.global_step:
+            self._save(trainer)
+
+    def _due(self, trainer: Trainer) -> bool:
+        return trainer.global_step % self.every_n_train_steps == 0
 
     def _save(self, trainer: Trainer) -> None:
-        if self._saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(run_folder(trainer) / "checkpoints" / "last.ckpt")
             self._saved = trainer.global_step
 
@@ -59,18 +74,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             UserError: if the folder cannot be written; the checkpoint that was there stays.
         """
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise  # torch reports a full disk as RuntimeError, but not every RuntimeError is one
             raise UserError(
                 f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir"
             ) from error
-        finally:
-            if path.parent.is_dir():
-                temporary.unlink(missing_ok=True)

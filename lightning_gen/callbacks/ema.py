@@ -12,7 +12,7 @@ from lightning_gen.errors import UserError
 class EMA(Callback):
     """Averages the parameters of named submodules and copies their buffers, once a step.
 
-        θ̄ ← d·θ̄ + (1 − d)·θ,    d = min(decay, (1 + t) / (10 + t)) after t updates
+        θ̄ ← d·θ̄ + (1 − d)·θ,    d = min(decay, (1 + t) / (10 + t)) after t updates that count
 
     The average takes the model's place from the start to the end of validation, test and prediction, so whatever
     samples there sees it. Checkpoints hold the raw weights as the model's state and the average as this callback's.
@@ -73,13 +73,14 @@ class EMA(Callback):
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """One update a step; every operation covers all tensors at once."""
-        decay = 0.0 if trainer.global_step < self.start_step else self.current_decay()
+        started = trainer.global_step >= self.start_step
+        decay = self.current_decay() if started else 0.0
         averaged, live = zip(*self._parameters, strict=True)
         torch._foreach_lerp_(averaged, live, 1.0 - decay)
         if self._buffers:  # an averaged spectral-norm vector or running variance belongs to no weights at all
             averaged, live = zip(*self._buffers, strict=True)
             torch._foreach_copy_(averaged, live)
-        self.updates += 1
+        self.updates += started
 
     def current_decay(self) -> float:
         """The decay d of the next update."""

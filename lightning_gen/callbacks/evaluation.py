@@ -1,7 +1,5 @@
 """FID, IS and their relatives while training; the same code measures checkpoints afterwards."""
 
-import csv
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_gen.callbacks.records import record
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
@@ -138,6 +137,9 @@ class Evaluation(AtValidations):
             raise UserError(
                 f"Evaluation.split is {self.split!r}, which data does not have: use any of {', '.join(data.splits)}"
             )
+        others = [c for c in trainer.callbacks if isinstance(c, Evaluation) and c is not self]  # type: ignore[attr-defined]
+        if twice := {m.name for m in self.metrics} & {m.name for other in others for m in other.metrics}:
+            raise UserError(f"two Evaluations measure {', '.join(sorted(twice))}: leave it to one of them")
         for metric in self.metrics:
             metric.check(self.num_samples)
         self.extractor.prepare()
@@ -168,17 +170,4 @@ class Evaluation(AtValidations):
         pl_module.log_dict(values, prog_bar=True, rank_zero_only=False)
         folder = run_folder(trainer)
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            self._write(folder, {"step": trainer.global_step} | values)
-
-    def _write(self, folder: Path, row: dict[str, float]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(json.dumps(self.protocol(), indent=2) + "\n")
-        path = folder / "metrics.csv"
-        rows = []
-        if path.exists():  # a resumed run takes back what it measures again
-            with path.open(newline="") as file:
-                rows = [old for old in csv.DictReader(file) if int(old["step"]) < row["step"]]
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            writer.writeheader()
-            writer.writerows([*rows, row])
+            record(folder, trainer.global_step, values, self.protocol())

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class SampleGrid(AtValidations):
     """Draws the same samples at validations and writes them as one picture.
 
-    The picture goes to `grids/step=….png` in the run's folder and to TensorBoard. Classes of a conditional model stand
-    one a row; points are shown as a scatter plot.
+    The picture goes to `grids/step=….png` in the run's folder (`grids_seed=…` for a seed other than 0) and to
+    TensorBoard. Classes of a conditional model stand one a row; points are shown as a scatter plot.
 
     Args:
         num: number of samples, ≥ 1; None for what the data's kind shows well (64 images, 2,500 points). Of a
@@ -46,7 +46,7 @@ class SampleGrid(AtValidations):
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, on rank zero alone: sampling needs no other rank."""
-        folder = run_folder(trainer) / "grids"
+        folder = run_folder(trainer) / ("grids" if self.seed == 0 else f"grids_seed={self.seed}")
         if trainer.is_global_zero:
             assert isinstance(pl_module, GenerativeModel)
             self._draw(trainer, pl_module, folder / f"step={trainer.global_step:06d}.png")
@@ -57,7 +57,7 @@ class SampleGrid(AtValidations):
         save_picture(picture, path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", picture, trainer.global_step, dataformats="HWC")
+                logger.experiment.add_image(path.parent.name, picture, trainer.global_step, dataformats="HWC")
 
 
 def grid(model: GenerativeModel, data: DataModule, num: int, seed: int) -> "np.ndarray":

@@ -7,6 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.model import every
 
 
 class FiniteGuard(Callback):
@@ -27,34 +28,49 @@ class FiniteGuard(Callback):
         """Remember the step's terms; look at them when due."""
         if not self.enabled or not isinstance(outputs, dict):
             return
-        self._seen += [(trainer.global_step, k, v.detach()) for k, v in outputs.items() if isinstance(v, Tensor)]
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._check()
+        self._seen += [
+            (trainer.global_step, k, v.detach()) for k, v in outputs.items() if isinstance(v, Tensor) and v.ndim == 0
+        ]
+        if every(trainer.global_step, trainer.log_every_n_steps) or len(self._seen) > _MOST:  # type: ignore[attr-defined]
+            self._check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """No effort on samples of a broken model."""
-        self._check()
+        if self.enabled:
+            self._check(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last steps."""
-        self._check()
+        if self.enabled:
+            self._check(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A broken model is not saved."""
         if not self.enabled:
             return
-        self._check()
-        for name, parameter in pl_module.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise UserError(f"the weights {name!r} are not finite at step {trainer.global_step}; {_ADVICE}")
+        self._check(trainer)
+        parameters = dict(pl_module.named_parameters())
+        norms = torch.stack([norm.float() for norm in torch._foreach_norm(list(parameters.values()))])
+        if not trainer.strategy.reduce_boolean_decision(bool(norms.isfinite().all()), all=True):
+            names = [name for name, norm in zip(parameters, norms.isfinite().tolist(), strict=True) if not norm]
+            raise UserError(
+                f"the weights {', '.join(names[:3]) or 'of another process'} are not finite at step"
+                f" {trainer.global_step}; {_ADVICE}"
+            )
 
-    def _check(self) -> None:
+    def _check(self, trainer: Trainer) -> None:
+        """Raise on every rank if a term on any of them is not finite; called at the same steps on all."""
         seen, self._seen = self._seen, []
-        if seen and not bool((finite := torch.stack([v.float().mean() for *_, v in seen]).isfinite()).all()):
-            step, name, value = seen[int((~finite).nonzero()[0])]
-            raise UserError(f"{name} is {value.float().mean().item()} at step {step}; {_ADVICE}")
+        finite = torch.stack([value.float() for *_, value in seen]).isfinite() if seen else torch.ones(1)
+        if trainer.strategy.reduce_boolean_decision(bool(finite.all()), all=True):
+            return
+        if bool(finite.all()):
+            raise UserError(f"a term of the loss is not finite in another process; {_ADVICE}")
+        step, name, value = seen[int((~finite).nonzero()[0])]
+        raise UserError(f"{name} is {value.item()} at step {step}; {_ADVICE}")
 
 
+_MOST = 1000  # terms remembered at most
 _ADVICE = (
     "the last checkpoint written is from before it: lower the learning rate or clip gradients and resume with"
     " --ckpt_path last, or set finite_guard.enabled to false"

@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from lightning_gen.model import every
+
 
 class StepProgressBar(TQDMProgressBar):
     """One bar over `trainer.max_steps` instead of one an epoch; an epoch's bar where there is no such limit.
@@ -86,7 +88,7 @@ class Throughput(Callback):
         """Count, and log when the logger does."""
         self._steps += 1
         self._samples += len(next(iter(batch.values()))) * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if every(trainer.global_step, trainer.log_every_n_steps):  # type: ignore[attr-defined]
             elapsed = time.perf_counter() - self._since
             pl_module.log("samples_per_second", self._samples / elapsed, prog_bar=True)
             pl_module.log_dict({"step_time": elapsed / self._steps, "peak_memory": _peak_memory(pl_module.device)})

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from lightning_gen.callbacks.run_folder import run_folder
+from lightning_gen.metrics.distributed import from_rank_zero
 
 
 class SampleWriter(BasePredictionWriter):
@@ -18,11 +19,12 @@ class SampleWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on the folder."""
         self.folder = run_folder(trainer) / "predictions"
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        from_rank_zero(
+            lambda: data.modality.prepare(self.folder, data.num_predict, data.sample_shape), trainer.world_size
+        )
         if trainer.is_global_zero:
-            data = trainer.datamodule  # type: ignore[attr-defined]
-            data.modality.prepare(self.folder, data.num_predict, data.sample_shape)
             print(f"samples  {self.folder}")
-        trainer.strategy.barrier()
 
     def write_on_batch_end(
         self,

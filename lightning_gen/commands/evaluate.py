@@ -3,10 +3,12 @@
 import csv
 import glob
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.fabric import Fabric
 
 from lightning_gen import __version__
 from lightning_gen.callbacks import Evaluation
@@ -15,6 +17,7 @@ from lightning_gen.checkpoints import Weights, configuration, instantiate, load_
 from lightning_gen.commands.processes import start
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.distributed import from_rank_zero
 from lightning_gen.model import GenerativeModel
 
 
@@ -54,63 +57,108 @@ def evaluate(
     Raises:
         UserError: for anything wrong with these.
     """
-    paths = sorted(Path(path) for path in glob.glob(ckpt_path, recursive=True))
+    paths = [Path(path) for path in glob.glob(ckpt_path, recursive=True)]
     if not paths:
         raise UserError(
             f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints"
         )
-    target = Path(output).with_suffix("") if output else _default_output(paths)
+    target = Path(output).with_suffix("") if output else _default_output(sorted(paths))
     _check_output(target)
     chosen = {"num_samples": num_samples, "seed": seed, "batch_size": batch_size}
-    changes = {key: value for key, value in chosen.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    if extractor is not None:
+        changes["extractor"] = {"class_path": extractor}
+    if metrics is not None:
+        changes["metrics"] = [{"class_path": metric} for metric in metrics]
     fabric = start(accelerator, devices, num_nodes)
+    candidates = sorted(
+        (_candidate(path, allow, config, changes) for path in paths), key=lambda c: (c.step, str(c.path))
+    )
+    benches = _benches(candidates, fabric)
     rows: list[dict[str, Any]] = []
-    evaluation: Evaluation | None = None
-    data_settings: dict[str, Any] = {}
-    for path in sorted(paths, key=lambda p: read_checkpoint(p, mmap=True).get("global_step", 0)):
-        checkpoint = read_checkpoint(path, mmap=True)
-        settings = _lay_over(configuration(checkpoint, path, allow), config)
-        model = instantiate(GenerativeModel, settings["model"])
-        loaded = load_state(model, checkpoint, weights)
-        if evaluation is None or settings["data"] != data_settings:
-            data_settings = settings["data"]
-            data = instantiate(DataModule, data_settings)
-            if fabric.local_rank == 0:
-                data.prepare_data()
-            fabric.barrier()
-            evaluation = _evaluation(settings, changes, extractor, metrics)
-        values = evaluation.measure(model.to(fabric.device).eval(), data, fabric.global_rank, fabric.world_size)
-        rows.append({"checkpoint": str(path), "step": checkpoint.get("global_step", 0), "weights": loaded} | values)
+    for candidate in candidates:
+        model = instantiate(GenerativeModel, candidate.model)
+        loaded = load_state(model, read_checkpoint(candidate.path, mmap=True), weights)
+        data, evaluations = benches[candidate.bench]
+        row: dict[str, Any] = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded}
+        for evaluation in evaluations:
+            row |= evaluation.measure(model.to(fabric.device).eval(), data, fabric.global_rank, fabric.world_size)
+        rows.append(row)
     if fabric.is_global_zero:
-        assert evaluation is not None
         print(_table(rows))
-        _write(target, rows, evaluation.protocol())
+        _write(target, rows, _protocol(benches[candidates[0].bench][1]))
 
 
-def _evaluation(
-    settings: dict[str, Any], changes: dict[str, Any], extractor: str | None, metrics: list[str] | None
-) -> Evaluation:
-    """The recipe's evaluation with what the command line changes; a plain one if the recipe has none."""
+@dataclass(frozen=True)
+class _Candidate:
+    """A checkpoint to measure, and on what."""
+
+    path: Path
+    step: int
+    model: dict[str, Any]
+    bench: str
+    """The settings of its data and evaluations, as JSON; checkpoints that share them share the work."""
+
+
+_Bench = tuple[DataModule, list[Evaluation]]
+
+
+def _candidate(path: Path, allow: str, config: str | None, changes: dict[str, Any]) -> _Candidate:
+    checkpoint = read_checkpoint(path, mmap=True)
+    settings = _lay_over(configuration(checkpoint, path, allow), config)
+    bench = {"data": settings["data"], "evaluations": _evaluations(settings, changes)}
+    return _Candidate(path, checkpoint.get("global_step", 0), settings["model"], json.dumps(bench, sort_keys=True))
+
+
+def _evaluations(settings: dict[str, Any], changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Arguments of the recipe's evaluations with what the command line changes; of a plain one if it has none."""
+    trainer = settings.get("trainer") or {}
     own = [
-        callback
-        for callback in settings.get("trainer", {}).get("callbacks") or []
+        callback["init_args"]
+        for callback in trainer.get("callbacks") or []
         if callback["class_path"].rsplit(".", 1)[-1] == Evaluation.__name__
     ]
-    if not own and extractor is None:
+    if not own and "extractor" not in changes:
         raise UserError(
             "the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3"
         )
-    arguments = dict(own[0]["init_args"]) if own else {"metrics": [{"class_path": "FID"}]}
-    root = settings.get("trainer", {}).get("default_root_dir")
-    if root and Path(root).is_dir() and not arguments.get("cache_dir"):
-        arguments["cache_dir"] = cache_folder(root)
-    if extractor is not None:
-        arguments["extractor"] = {"class_path": extractor}
-    if metrics is not None:
-        arguments["metrics"] = [{"class_path": metric} for metric in metrics]
-    return instantiate(
-        Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments | changes}
-    )
+    root = trainer.get("default_root_dir")
+    below = {"cache_dir": cache_folder(root)} if root and Path(root).is_dir() else {}
+    plain = {"metrics": [{"class_path": "FID"}]}
+    if not own or "extractor" in changes or "metrics" in changes:  # one list of metrics on one extractor
+        own = [*own, plain][:1]
+    return [
+        below | {key: value for key, value in arguments.items() if value is not None} | changes for arguments in own
+    ]
+
+
+def _benches(candidates: list[_Candidate], fabric: Fabric) -> dict[str, _Bench]:
+    """Set up what the checkpoints need, and see that their numbers can stand in one table."""
+    benches: dict[str, _Bench] = {}
+    first = candidates[0]
+    for candidate in candidates:
+        if candidate.bench in benches:
+            continue
+        settings = json.loads(candidate.bench)
+        data = instantiate(DataModule, settings["data"])
+        from_rank_zero(data.prepare_data, fabric.world_size)
+        evaluations = [
+            instantiate(Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments})
+            for arguments in settings["evaluations"]
+        ]
+        for evaluation in evaluations:
+            evaluation.prepare(data, fabric.device, fabric.global_rank, fabric.world_size)
+        benches[candidate.bench] = data, evaluations
+        if _protocol(evaluations) != _protocol(benches[first.bench][1]):
+            raise UserError(
+                f"{first.path} and {candidate.path} are measured differently (data, metrics or their settings), so"
+                " their numbers cannot be compared: evaluate them apart"
+            )
+    return benches
+
+
+def _protocol(evaluations: list[Evaluation]) -> dict[str, Any]:
+    return {name: how for evaluation in evaluations for name, how in evaluation.protocol().items()}
 
 
 def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:

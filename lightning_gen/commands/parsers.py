@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
-from jsonargparse import ActionYesNo, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionYesNo, ArgumentParser
 
 
 def sample_parser() -> ArgumentParser:
@@ -83,24 +83,18 @@ def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
 PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "evaluate": evaluate_parser}
 
 
-def _trust_only(allow: str) -> None:
-    """Let the parser import nothing else, whatever way a checkpoint's configuration finds to name it."""
-    from lightning_gen.checkpoints import trusted_packages
-
-    packages = [package.rstrip(".") for package in trusted_packages(allow)]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=packages)
-
-
 def main(args: list[str]) -> None:
     """Parse `sample …` or `evaluate …` and run it."""
     warnings.filterwarnings("ignore", ".*JsonargparseDeprecationWarning.*")
     options: dict[str, Any] = vars(PARSERS[args[0]]().parse_args(args[1:]))
-    _trust_only(options["allow"])
-    if args[0] == "sample":
-        from lightning_gen.commands.sample import sample
+    from lightning_gen.checkpoints import only_trusted
 
-        sample(**options)
-    else:
-        from lightning_gen.commands.evaluate import evaluate
+    with only_trusted(options["allow"]):
+        if args[0] == "sample":
+            from lightning_gen.commands.sample import sample
 
-        evaluate(**options)
+            sample(**options)
+        else:
+            from lightning_gen.commands.evaluate import evaluate
+
+            evaluate(**options)

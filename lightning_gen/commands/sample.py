@@ -9,7 +9,9 @@ from lightning_gen.callbacks.grid import grid as draw
 from lightning_gen.callbacks.grid import save_picture
 from lightning_gen.checkpoints import Weights, load
 from lightning_gen.commands.processes import start
+from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.distributed import from_rank_zero
 from lightning_gen.noise import sample_seeds
 
 
@@ -56,12 +58,7 @@ def sample(
     fabric = start(accelerator, devices, num_nodes)
     model.to(fabric.device)
     folder = Path(output)
-    if fabric.is_global_zero:
-        try:
-            data.modality.prepare(folder, num, tuple(data.sample_shape))
-        except OSError as error:
-            raise UserError(f"--output {folder} cannot be written ({error.strerror}): choose another folder") from error
-    fabric.barrier()
+    from_rank_zero(lambda: _prepare(data, folder, num), fabric.world_size)
     chosen = torch.tensor([classes] if isinstance(classes, int) else classes) if classes is not None else None
     index = torch.arange(fabric.global_rank, num, fabric.world_size)
     for rows in index.split(batch_size):
@@ -75,3 +72,10 @@ def sample(
             f"{num} samples ({loaded} weights, seed {seed}) in {folder}"
             + (f", grid {folder / 'grid.png'}" if grid else "")
         )
+
+
+def _prepare(data: DataModule, folder: Path, num: int) -> None:
+    try:
+        data.modality.prepare(folder, num, tuple(data.sample_shape))
+    except OSError as error:
+        raise UserError(f"--output {folder} cannot be written ({error.strerror}): choose another folder") from error

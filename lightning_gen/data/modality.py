@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import to_float, to_uint8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,14 +74,11 @@ class Images(Modality):
 
     def quantise(self, x: Tensor) -> Tensor:
         """[-1, 1] → 0…255 by rounding to the nearest level; values outside are clamped, never wrapped."""
-        if x.dtype == torch.uint8:
-            return x
-        # in float32 whatever came in: half precision has too few bits for 256 levels
-        return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        return to_uint8(x)
 
     def to_model(self, x: Tensor) -> Tensor:
         """0…255 → [-1, 1] as float32."""
-        return x.float() if x.is_floating_point() else x.to(torch.float32).div_(127.5).sub_(1)
+        return to_float(x)
 
     def grid(self, x: Tensor, columns: int) -> "np.ndarray":
         """Images side by side, 2 black pixels around each, levels as they are (nothing is stretched).

@@ -20,7 +20,7 @@ from lightning_gen.adversarial import AdversarialModel, Terms, frozen, full_prec
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss
 from lightning_gen.losses.penalties import Penalty
-from lightning_gen.model import Batch
+from lightning_gen.model import Batch, evaluating
 from lightning_gen.networks.base import Discriminator, Generator
 from lightning_gen.noise import Noise
 
@@ -80,6 +80,7 @@ class GAN(AdversarialModel):
         self.discriminator = discriminator
         self.loss = loss
         self.penalties = penalties or []
+        self._penalty_terms: Terms = {}
         self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
         self.scheduler_factories = (generator_scheduler, discriminator_scheduler)
         if channels_last:
@@ -132,8 +133,11 @@ class GAN(AdversarialModel):
         with frozen(self.discriminator):
             terms |= self.backward_mean(generator_optimizer, updates[-1], self.generator_loss)
         self.step_counted(generator_optimizer)
-        if logs:
-            self.log_dict(terms, prog_bar=True, batch_size=len(batch["x"]))
+        self._penalty_terms |= {
+            penalty.name: terms[penalty.name] for penalty in self.penalties if penalty.name in terms
+        }
+        if logs:  # a lazy penalty may never fall on a logged step: its last value stands for it
+            self.log_dict(terms | self._penalty_terms, prog_bar=True, batch_size=len(batch["x"]))
         return terms
 
     def configure_optimizers(self) -> Any:
@@ -195,16 +199,15 @@ class GAN(AdversarialModel):
         super().check_data(data)
         x = torch.zeros(2, *data.sample_shape, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
         y = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
-        where, training = "model.init_args.discriminator", self.discriminator.training
+        where = "model.init_args.discriminator"
         try:
-            shape = tuple(self.discriminator.eval()(x, y).shape)
+            with evaluating(self.discriminator):
+                shape = tuple(self.discriminator(x, y).shape)
         except RuntimeError as error:
             raise UserError(
                 f"{where} cannot read data's samples of shape {tuple(data.sample_shape)}: make"
                 f" {where}.init_args.image_size and channels agree with those of data.init_args ({error})"
             ) from error
-        finally:
-            self.discriminator.train(training)
         if shape != (2,):
             raise UserError(
                 f"{where} turns 2 samples of data's shape {tuple(data.sample_shape)} into scores of shape {shape}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import to_uint8
 
 _TOLERANCE = 1.001
 QUANTISATION = "round((x + 1) * 127.5), clamped to 0..255"
@@ -44,8 +45,6 @@ def quantise_images(x: Tensor) -> Tensor:
         return x
     if not x.is_floating_point():
         raise UserError(f"images have dtype {x.dtype}; use uint8 in [0, 255] or floating point in [-1, 1]")
-    # bfloat16 has 8 bits of mantissa: the arithmetic below must not add its own rounding
-    x = x.to(torch.float32)
     if x.numel():
         low, high = (v.item() for v in torch.aminmax(x))
         if not (low >= -_TOLERANCE and high <= _TOLERANCE):  # also true for NaN
@@ -53,7 +52,7 @@ def quantise_images(x: Tensor) -> Tensor:
                 f"images hold values from {low:.4g} to {high:.4g}; floating-point images must lie in [-1, 1] "
                 "(for [0, 1] use 2 * x - 1, for [0, 255] convert to uint8)"
             )
-    return ((x + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return to_uint8(x)
 
 
 class FeatureExtractor(nn.Module, ABC):

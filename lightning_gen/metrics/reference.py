@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.files import replacing
 from lightning_gen.metrics.distributed import from_rank_zero, raise_together, require_group, warn
 from lightning_gen.metrics.extractors import FeatureExtractor
 from lightning_gen.metrics.moments import Moments, ReferenceStatistics
@@ -135,14 +135,8 @@ def _write(path: Path, mean: Tensor, cov: Tensor, n: int, protocol: dict[str, An
     contents = save(
         {"mean": mean.contiguous(), "cov": cov.contiguous(), "n": torch.tensor(n)}, {"protocol": json.dumps(protocol)}
     )
-    partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            file.write(contents)
-        os.replace(partial, path)
+        with replacing(path, contended=True) as partial:
+            partial.write_bytes(contents)
     except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
         warn(f"reference statistics are not cached, since {path.parent} cannot be written ({error.strerror})")

@@ -7,10 +7,12 @@ import stat
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_gen.callbacks import AtomicCheckpointIO, LastCheckpoint
+from lightning_gen.callbacks import AtomicCheckpointIO, Evaluation, LastCheckpoint
 from lightning_gen.checkpoints import read_checkpoint
 from lightning_gen.errors import UserError
+from lightning_gen.metrics import FID, Raw
 
 GOOD = {"state_dict": {"w": torch.arange(3.0)}, "global_step": 1}
 
@@ -129,3 +131,38 @@ def test_a_trial_run_saves_nothing(make_gan, make_ring, make_trainer, tmp_path):
 def test_an_interval_below_one_is_refused(every):
     with pytest.raises(UserError, match=f"every_n_train_steps is {every}"):
         LastCheckpoint(every)
+
+
+class Killed(Exception):
+    """Stands for SIGKILL: nothing may be written after it."""
+
+
+class Kill(Callback):
+    """Ends a run at a step, in the middle of the hook that is named."""
+
+    def __init__(self, hook, step):
+        def strike(trainer, *_):
+            if trainer.global_step == step:
+                raise Killed
+
+        setattr(self, hook, strike)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize(("hook", "step"), [("on_validation_epoch_end", 6), ("on_train_batch_end", 7)])
+def test_a_kill_around_a_validation_loses_nothing_of_it(hook, step, make_gan, make_ring, make_trainer, tmp_path):
+    def fit(folder, *more, ckpt_path=None):
+        evaluation = Evaluation(Raw(), [FID], num_samples=50, batch_size=16)
+        best = ModelCheckpoint(folder / "checkpoints", monitor="fid_raw", save_top_k=1, filename="{step}")
+        options = {"limit_val_batches": 1, "val_check_interval": 3, "check_val_every_n_epoch": None, "max_steps": 9}
+        trainer = make_trainer(evaluation, *more, best, LastCheckpoint(3), default_root_dir=folder, **options)
+        trainer.fit(make_gan(), make_ring(), ckpt_path=ckpt_path)
+        states = read_checkpoint(folder / "checkpoints" / "last.ckpt")["callbacks"]
+        files = sorted(path.name for path in (folder / "checkpoints").iterdir())
+        return (folder / "metrics.csv").read_text(), files, evaluation.validations, best.best_model_score, len(states)
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(Killed):
+        fit(tmp_path / "killed", Kill(hook, step))
+    assert whole[0].count("\n") == 4
+    assert fit(tmp_path / "killed", ckpt_path=tmp_path / "killed" / "checkpoints" / "last.ckpt") == whole

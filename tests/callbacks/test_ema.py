@@ -55,7 +55,8 @@ def test_the_average_is_the_recursion(decay, warmup, start_step):
     for name in ("generator.0.weight", "generator.0.bias", "generator.1.weight"):
         average = history[0][name]
         for t, weights in enumerate(history[1:]):
-            d = min(decay, (1 + t) / (10 + t)) if warmup else decay
+            updates = max(t + 1 - max(start_step, 1), 0)  # the ramp begins where averaging does
+            d = min(decay, (1 + updates) / (10 + updates)) if warmup else decay
             average = weights[name] if t + 1 < start_step else d * average + (1 - d) * weights[name]
         torch.testing.assert_close(ema.averaged[name], average, rtol=1e-12, atol=1e-12)
 

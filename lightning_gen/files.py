@@ -1,0 +1,29 @@
+"""Files that are whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path, contended: bool = False) -> Iterator[Path]:
+    """Write a file beside its target, then put it there in one operation.
+
+    A process that is killed, or fails, leaves the old file as it was.
+
+    Args:
+        path: the target; its folder is made.
+        contended: other processes may write the same file at the same time.
+
+    Yields:
+        The file to write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # one name where one process writes, so that the next write takes over what a killed one left
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial" if contended else f".{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
