@@ -1,10 +1,11 @@
-"""Reading checkpoints: safely, and without anything beside them.
+"""Reading and writing checkpoints: safely, and without anything beside them.
 
 A checkpoint holds the resolved configuration of its run, so it rebuilds its model and data module by itself. It is data
 from elsewhere, too: it is unpickled with `weights_only=True`, and no class that it names is imported unless it belongs
 to this package, to torch's networks, optimisers and distributions, or to a package that the user allows.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser, _common, set_parsing_settings
+from lightning.fabric.plugins import TorchCheckpointIO
 
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
+from lightning_gen.files import replacing
 from lightning_gen.model import GenerativeModel, check_state_dict
 
 Weights = Literal["ema", "raw"]
@@ -193,3 +196,33 @@ def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[G
     loaded = load_state(model, checkpoint, weights)
     model.config = config
     return model.eval(), data, loaded
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames, so that a killed write never leaves half a checkpoint under its name.
+
+    Reads with `weights_only=True`, whatever is asked.
+    """
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU; see `read_checkpoint`."""
+        return read_checkpoint(path)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            UserError: if the folder cannot be written; the checkpoint that was there stays.
+        """
+        path = Path(path)
+        try:
+            with replacing(path) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise  # torch reports a full disk as RuntimeError, but not every RuntimeError is one
+            raise UserError(
+                f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir"
+            ) from error

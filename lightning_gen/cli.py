@@ -23,7 +23,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_gen.callbacks import (
     EMA,
-    AtomicCheckpointIO,
     FiniteGuard,
     LastCheckpoint,
     SampleWriter,
@@ -31,7 +30,13 @@ from lightning_gen.callbacks import (
     Throughput,
 )
 from lightning_gen.callbacks.run_folder import run_folder
-from lightning_gen.checkpoints import configuration, import_components, only_trusted, read_checkpoint
+from lightning_gen.checkpoints import (
+    AtomicCheckpointIO,
+    configuration,
+    import_components,
+    only_trusted,
+    read_checkpoint,
+)
 from lightning_gen.commands.parsers import PARSERS
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError

@@ -220,8 +220,8 @@ def test_what_is_allowed_is_imported(value, path, elsewhere):
 @pytest.mark.parametrize(
     "name",
     [
-        "lightning_gen.callbacks.checkpoint.os.system",
-        "lightning_gen.callbacks.checkpoint.torch.load",
+        "lightning_gen.checkpoints.os.system",
+        "lightning_gen.checkpoints.torch.load",
         "torch.optim.optimizer.torch.load",
     ],
 )
@@ -239,7 +239,7 @@ def test_a_function_elsewhere_is_not_imported(name, path):
         load(path)
 
 
-@pytest.mark.parametrize("name", ["lightning_gen.callbacks.checkpoint.os.system", "os.rename", "torch.load"])
+@pytest.mark.parametrize("name", ["lightning_gen.checkpoints.os.system", "os.rename", "torch.load"])
 def test_a_callback_cannot_bind_what_is_not_trusted(name, path):
     config = {"class_path": "lightning.pytorch.callbacks.LambdaCallback", "init_args": {"on_predict_start": name}}
     check_trusted(config)  # the class is trusted, its argument is found when the parser meets it

@@ -109,6 +109,10 @@ def test_quoted_code_is_in_the_source():
     assert not [line for line in quoted if line not in source]
 
 
+def test_no_measurement_is_owed():
+    assert not [page.name for page in (*PAGES, ROOT / "README.md") if "<!-- measured" in page.read_text()]
+
+
 def test_local_paths_exist():
     words = {word.rstrip(".,:") for page in PAGES for word in re.findall(r"[\w./-]+", page.read_text())}
     named = {word for word in words if re.match(r"(configs|scripts|lightning_gen|tests)/.*\.\w+$", word)}

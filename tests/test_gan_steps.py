@@ -1,5 +1,6 @@
 """One step is one update of the generator, and each update is what the equations say."""
 
+import shutil
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
+from lightning_gen.callbacks import FiniteGuard, Throughput
 from lightning_gen.data import Ring2D
 from lightning_gen.errors import UserError
 from lightning_gen.families import GAN
@@ -483,3 +485,48 @@ def test_a_reducer_that_cannot_follow_is_refused(make_gan):
     gan.setup("validate")  # nothing is reduced there
     gan.trainer.strategy = FlatReduceStrategy()
     gan.setup("fit")
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None and shutil.which("cc") is None, reason="torch.compile needs a compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_networks_train_as_eager_ones_do_under_a_double_backward(make_gan, make_ring, make_trainer):
+    # a compiled graph cannot be differentiated twice: the penalty must find its way around it
+    def weights(compile):
+        gan = make_gan(penalties=[R1(1.0)], compile=compile)
+        make_trainer(max_steps=3).fit(gan, make_ring())
+        return gan.state_dict()
+
+    eager, compiled = weights(None), weights(["generator", "discriminator"])
+    for name, tensor in eager.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("interval", "every"), [(2, 4), (16, 10)])
+def test_lazy_penalties_are_logged_though_they_fall_between_logged_steps(
+    interval, every, make_gan, make_ring, make_trainer
+):
+    logger = DummyLogger()
+    logged = []
+    logger.log_metrics = lambda metrics, step=None: logged.append(metrics)
+    gan = make_gan(penalties=[R1(1.0, interval=interval)])
+    make_trainer(max_steps=20, log_every_n_steps=every, logger=logger).fit(gan, make_ring())
+    assert len(logged) == 20 // every
+    assert all("r1" in metrics for metrics in logged)
+
+
+def test_a_schedule_that_waits_for_a_metric_is_refused(make_gan, make_ring, make_trainer):
+    gan = make_gan(generator_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    with pytest.raises(UserError, match="ReduceLROnPlateau"):
+        make_trainer(max_steps=1).fit(gan, make_ring())
+
+
+def test_steps_need_not_be_logged(make_gan, make_ring, make_trainer):
+    make_trainer(FiniteGuard(), Throughput(), max_steps=3, log_every_n_steps=0).fit(make_gan(), make_ring())
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_of_16_bits_are_refused(precision, make_gan):
+    gan = make_gan()
+    gan.trainer = SimpleNamespace(strategy=FlatReduceStrategy(), precision=precision, datamodule=None)
+    with pytest.raises(UserError, match=rf"trainer\.precision is {precision}"):
+        gan.setup("fit")

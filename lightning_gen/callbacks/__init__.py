@@ -1,6 +1,6 @@
 """What happens beside training: averaging, measuring, drawing, saving."""
 
-from lightning_gen.callbacks.checkpoint import AtomicCheckpointIO, LastCheckpoint
+from lightning_gen.callbacks.checkpoint import LastCheckpoint
 from lightning_gen.callbacks.ema import EMA
 from lightning_gen.callbacks.evaluation import Evaluation
 from lightning_gen.callbacks.grid import SampleGrid
@@ -10,7 +10,6 @@ from lightning_gen.callbacks.writer import SampleWriter
 
 __all__ = [
     "EMA",
-    "AtomicCheckpointIO",
     "Evaluation",
     "FiniteGuard",
     "LastCheckpoint",

@@ -1,18 +1,12 @@
-"""Checkpoints that are whole or not there."""
+"""The checkpoint that a run goes on from."""
 
-import os
-from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_gen.callbacks.run_folder import run_folder
-from lightning_gen.checkpoints import read_checkpoint
 from lightning_gen.errors import UserError
-from lightning_gen.files import replacing
 
 
 class LastCheckpoint(Checkpoint):
@@ -55,33 +49,3 @@ class LastCheckpoint(Checkpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(run_folder(trainer) / "checkpoints" / "last.ckpt")
             self._saved = trainer.global_step
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a killed write never leaves half a checkpoint under its name.
-
-    Reads with `weights_only=True`, whatever is asked.
-    """
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU; see `lightning_gen.checkpoints.read_checkpoint`."""
-        return read_checkpoint(path)
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`.
-
-        Raises:
-            UserError: if the folder cannot be written; the checkpoint that was there stays.
-        """
-        path = Path(path)
-        try:
-            with replacing(path) as partial, partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
-                raise  # torch reports a full disk as RuntimeError, but not every RuntimeError is one
-            raise UserError(
-                f"cannot write the checkpoint {path} ({error}): free the disk or move trainer.default_root_dir"
-            ) from error

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_gen.callbacks import AtomicCheckpointIO, Evaluation, LastCheckpoint
-from lightning_gen.checkpoints import read_checkpoint
+from lightning_gen.callbacks import Evaluation, LastCheckpoint
+from lightning_gen.checkpoints import AtomicCheckpointIO, read_checkpoint
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FID, Raw
 
