@@ -4,11 +4,9 @@ Flags win over files, later files over earlier ones, files over environment vari
 file is given but a checkpoint is, the configuration inside the checkpoint stands for the file.
 """
 
-import itertools
 import json
 import logging
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,15 @@ from lightning_gen.checkpoints import (
     read_checkpoint,
 )
 from lightning_gen.commands.parsers import PARSERS
+from lightning_gen.commands.words import (
+    as_list,
+    check_files,
+    check_writable,
+    last_checkpoint,
+    number_of_processes,
+    option,
+    stem,
+)
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
@@ -118,10 +125,10 @@ class Command(LightningCLI):
         """Resolve what to resume, and see that the run's folder can be written."""
         config = self.config[self.subcommand]
         self.root = Path(config.trainer.default_root_dir or "runs")
-        self.name = config.run_name or _stem(config.get("config"))
-        _check_writable(self.root)
+        self.name = config.run_name or stem(config.get("config"))
+        check_writable(self.root)
         if config.ckpt_path == "last":
-            config.ckpt_path = _last_checkpoint(self.root / self.name)
+            config.ckpt_path = last_checkpoint(self.root / self.name)
             if config.ckpt_path is None and self.subcommand != "fit":
                 raise UserError(f"--ckpt_path last: there is no checkpoint in {self.root / self.name}: train first")
             if config.ckpt_path is None:
@@ -137,10 +144,10 @@ class Command(LightningCLI):
         fit = self.subcommand == "fit"
         if config.logger in (None, True):
             kwargs["logger"] = self._logger() if fit and not config.fast_dev_run else False
-        if config.strategy == "auto" and _number_of_processes(config) > 1:
+        if config.strategy == "auto" and number_of_processes(config) > 1:
             kwargs["strategy"] = FlatReduceStrategy() if not self.model.automatic_optimization else "ddp"
-        kwargs["plugins"] = [*_as_list(config.plugins), AtomicCheckpointIO()]
-        callbacks = _as_list(config.callbacks)
+        kwargs["plugins"] = [*as_list(config.plugins), AtomicCheckpointIO()]
+        callbacks = as_list(config.callbacks)
         if fit:
             callbacks.append(Throughput())
         if self.subcommand == "predict":
@@ -229,88 +236,16 @@ def main(args: list[str]) -> None:
     torch.set_float32_matmul_precision("highest")
     if args[0].startswith("--print_completion"):
         Command(args, NamedStrategyTrainer)
-    _check_files(args)
-    path = _option(args, "--ckpt_path")
-    if path in (None, "last", "best") or _option(args, "--config") or _option(args, "-c"):
+    check_files(args)
+    path = option(args, "--ckpt_path")
+    if path in (None, "last", "best") or option(args, "--config") or option(args, "-c"):
         Command(args)
         return
     # the checkpoint's configuration stands for the file that is not given
-    allow = _option(args, "--allow") or ""
+    allow = option(args, "--allow") or ""
     config = configuration(read_checkpoint(path, mmap=True), path, allow)
     with only_trusted(allow):
         Command([args[0], f"--config={json.dumps(config)}", *args[1:]])
-
-
-def _check_files(args: list[str]) -> None:
-    """Say which configuration file is wrong; the parser would not name it."""
-    words = [word.split("=", 1)[1] for word in args if word.startswith("--config=")]
-    words += [after for word, after in itertools.pairwise(args) if word in ("--config", "-c")]
-    for name in words:
-        if name.lstrip().startswith("{"):
-            continue
-        try:
-            settings = yaml.safe_load(Path(name).read_text())
-        except FileNotFoundError:
-            raise UserError(
-                f"--config {name} does not exist: give a recipe, such as configs/gan/dcgan_digits.yaml"
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"--config {name} cannot be read: {' '.join(str(error).split())}") from error
-        if not isinstance(settings, dict):
-            raise UserError(f"--config {name} holds no settings: give a recipe with model, data and trainer")
-
-
-def _option(args: list[str], name: str) -> str | None:
-    for k, word in enumerate(args):
-        if word == name and k + 1 < len(args):
-            return args[k + 1]
-        if word.startswith(f"{name}="):
-            return word.split("=", 1)[1]
-    return None
-
-
-def _stem(configs: Any) -> str:
-    """The name of the first configuration file: the recipe, which later ones adjust."""
-    paths = [Path(str(c.relative if hasattr(c, "relative") else c)) for c in _as_list(configs) if c is not None]
-    return paths[0].stem if paths else "run"
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    return str(found[-1]) if found else None
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"trainer.default_root_dir is {folder}, which cannot be written ({error.strerror}): choose another folder"
-        ) from error
-
-
-def _number_of_processes(config: Any) -> int:
-    """How many processes the trainer will run, from what the user wrote."""
-    devices = config.devices
-    if devices in ("auto", -1, "-1"):
-        gpu = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        count = torch.cuda.device_count() if gpu else 1
-    elif isinstance(devices, list):
-        count = len(devices)
-    elif isinstance(devices, str) and "," in devices:
-        count = len([device for device in devices.split(",") if device.strip()])
-    else:
-        try:
-            count = int(devices)
-        except ValueError:
-            raise UserError(f"trainer.devices is {devices!r}: give their number, a list of them, or auto") from None
-    return count * int(config.num_nodes or 1)
-
-
-def _as_list(value: Any) -> list:
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _relative(path: str | Path) -> str:
