@@ -80,7 +80,7 @@ def check_trusted(config: Any, allow: str = "") -> None:
     trusted = trusted_packages(allow)
     refused = sorted({name for name in _imported(config) if not name.startswith(trusted)})
     if refused:
-        packages = sorted({name.split(".")[0] for name in refused})
+        packages = [*filter(None, allow.split(",")), *sorted({name.split(".")[0] for name in refused})]
         raise UserError(
             f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint"
             f" and that code, add --allow {','.join(packages)}"
@@ -98,6 +98,11 @@ def _imported(config: Any) -> Iterator[str]:
     elif isinstance(config, list | tuple):
         for value in config:
             yield from _imported(value)
+
+
+def untrusted_packages(config: Any) -> list[str]:
+    """Packages that a configuration names classes of and that `--allow` must name for its checkpoints to load."""
+    return sorted({name.split(".")[0] for name in _imported(config) if not name.startswith(TRUSTED)})
 
 
 @contextmanager

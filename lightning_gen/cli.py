@@ -7,6 +7,7 @@ file is given but a checkpoint is, the configuration inside the checkpoint stand
 import json
 import logging
 import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_gen.callbacks import (
     EMA,
+    Evaluation,
     FiniteGuard,
     LastCheckpoint,
     SampleWriter,
@@ -34,6 +36,7 @@ from lightning_gen.checkpoints import (
     import_components,
     only_trusted,
     read_checkpoint,
+    untrusted_packages,
 )
 from lightning_gen.commands.parsers import PARSERS
 from lightning_gen.commands.words import (
@@ -183,7 +186,7 @@ class Command(LightningCLI):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
-        best = next((saver.best_model_path for saver in savers if saver.best_model_path), None)
+        best = next((s.best_model_path for s in savers if s.best_model_path and Path(s.best_model_path).exists()), None)
         last = folder / "checkpoints" / "last.ckpt"
         grids = sorted((folder / "grids").glob("*.png"))
         rows = {
@@ -196,9 +199,13 @@ class Command(LightningCLI):
         shown = {key: _relative(path) for key, path in rows.items() if path}
         print("\n" + "\n".join(f"{key:<9}{path}" for key, path in shown.items()))
         if chosen := shown.get("best") or shown.get("last"):
+            packages = untrusted_packages(self.model.config)
+            allow = f" --allow {','.join(packages)}" if packages else ""
+            samples, pattern = shlex.quote(f"{shown['run']}/samples"), shlex.quote(f"{shown['run']}/checkpoints/*.ckpt")
             print("\nGo on with")
-            print(f"  lightning_gen sample --ckpt_path '{chosen}' --num 64 --output {shown['run']}/samples")
-            print(f"  lightning_gen evaluate --ckpt_path '{shown['run']}/checkpoints/*.ckpt'")
+            print(f"  lightning_gen sample --ckpt_path {shlex.quote(chosen)} --num 64 --output {samples}{allow}")
+            if any(isinstance(callback, Evaluation) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+                print(f"  lightning_gen evaluate --ckpt_path {pattern}{allow}")
 
 
 class NamedStrategyTrainer(Trainer):

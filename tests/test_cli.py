@@ -137,3 +137,25 @@ def test_a_run_is_resumed_in_its_folder_and_elsewhere_in_a_new_one(command, chec
     }.items():
         built = command("fit", *CPU, "--ckpt_path", path, *words)
         assert Path(built.trainer.log_dir).resolve() == Path(folder).resolve()
+
+
+def test_several_allow_add_up():
+    from lightning_gen.commands import _one_allow
+
+    words = ["sample", "--allow", "a", "--num", "3", "--allow=b,c"]
+    assert _one_allow(words) == ["sample", "--num", "3", "--allow=a,b,c"]
+    assert _one_allow(["fit"]) == ["fit"]
+
+
+def test_another_evaluation_takes_another_name(checkpoint, tmp_path):
+    path = checkpoint("run/checkpoints/1.ckpt")
+    for samples in (40, 40, 50):
+        run(["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", f"--num_samples={samples}"])
+    assert sorted(p.name for p in (tmp_path / "run").glob("*.json")) == ["evaluation.json", "evaluation_1.json"]
+
+
+def test_the_last_checkpoint_is_not_measured_twice(checkpoint, tmp_path):
+    for name in ("last", "step=5"):
+        checkpoint(f"run/checkpoints/{name}.ckpt", 5)
+    run(["evaluate", "--accelerator=cpu", f"--ckpt_path={tmp_path}/run/checkpoints/*.ckpt"])
+    assert len(json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]) == 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.callbacks.validations import AtValidations
@@ -46,6 +47,8 @@ class SampleGrid(AtValidations):
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, on rank zero alone: sampling needs no other rank."""
+        if trainer.state.fn != "fit":
+            return
         folder = run_folder(trainer) / ("grids" if self.seed == 0 else f"grids_seed={self.seed}")
         if trainer.is_global_zero:
             assert isinstance(pl_module, GenerativeModel)
@@ -60,20 +63,21 @@ class SampleGrid(AtValidations):
                 logger.experiment.add_image(path.parent.name, picture, trainer.global_step, dataformats="HWC")
 
 
-def grid(model: GenerativeModel, data: DataModule, num: int, seed: int) -> "np.ndarray":
-    """Samples 0 to `num` − 1 of the set `seed` as one picture, classes by row.
+def grid(model: GenerativeModel, data: DataModule, num: int, seed: int, y: Tensor | None = None) -> "np.ndarray":
+    """Samples 0 to `num` − 1 of the set `seed` as one picture.
 
     Args:
         model: what is sampled, with whatever weights it holds now.
         data: whose modality knows how samples are shown.
         num: number of samples.
         seed: names the set of noise.
+        y: (num,) classes; None for all of a conditional model, one a row.
 
     Returns:
         (H, W, 3) uint8 array.
     """
-    columns, y = math.ceil(math.sqrt(num)), None
-    if model.num_classes is not None:
+    columns = math.ceil(math.sqrt(num))
+    if model.num_classes is not None and y is None:
         columns = max(num // model.num_classes, 1)
         y = torch.arange(model.num_classes).repeat_interleave(columns)
         num = len(y)

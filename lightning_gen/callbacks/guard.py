@@ -72,6 +72,6 @@ class FiniteGuard(Callback):
 
 _MOST = 1000  # terms remembered at most
 _ADVICE = (
-    "the last checkpoint written is from before it: lower the learning rate or clip gradients and resume with"
-    " --ckpt_path last, or set finite_guard.enabled to false"
+    "checkpoints written so far are from before it: lower the learning rate or clip gradients, go on from one with"
+    " --ckpt_path last if there is any, or set finite_guard.enabled to false"
 )

@@ -23,8 +23,6 @@ class SampleWriter(BasePredictionWriter):
         from_rank_zero(
             lambda: data.modality.prepare(self.folder, data.num_predict, data.sample_shape), trainer.world_size
         )
-        if trainer.is_global_zero:
-            print(f"samples  {self.folder}")
 
     def write_on_batch_end(
         self,
@@ -39,3 +37,8 @@ class SampleWriter(BasePredictionWriter):
         """Write the batch's rows."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         data.modality.write(self.folder, prediction, batch["index"], data.num_predict)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say where they are."""
+        if trainer.is_global_zero:
+            print(f"\nsamples  {self.folder}")

@@ -12,7 +12,7 @@ OWN = ("sample", "evaluate")
 def run(args: list[str]) -> None:
     """Run the subcommand that `args` begins with; bad input ends in one sentence and status 2."""
     debug = "--debug" in args
-    args = [word for word in args if word != "--debug"]
+    args = _one_allow([word for word in args if word != "--debug"])
     try:
         _command(args)(args)
     except UserError as error:
@@ -31,6 +31,21 @@ def run(args: list[str]) -> None:
         _fail(sentence)
     finally:
         _leave_process_group()
+
+
+def _one_allow(args: list[str]) -> list[str]:
+    """Several `--allow` as one, so that none of them is lost."""
+    rest: list[str] = []
+    packages: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--allow":
+            packages.append(next(words, ""))
+        elif word.startswith("--allow="):
+            packages.append(word.removeprefix("--allow="))
+        else:
+            rest.append(word)
+    return [*rest, f"--allow={','.join(packages)}"] if packages else rest
 
 
 def _command(args: list[str]) -> Callable[[list[str]], None]:

@@ -74,6 +74,8 @@ def evaluate(
     candidates = sorted(
         (_candidate(path, allow, config, changes) for path in paths), key=lambda c: (c.step, str(c.path))
     )
+    same = {(c.path.parent, c.step) for c in candidates if c.path.name != "last.ckpt"}
+    candidates = [c for c in candidates if c.path.name != "last.ckpt" or (c.path.parent, c.step) not in same]
     benches = _benches(candidates, fabric)
     rows: list[dict[str, Any]] = []
     for candidate in candidates:
@@ -86,7 +88,8 @@ def evaluate(
         rows.append(row)
     if fabric.is_global_zero:
         print(_table(rows))
-        _write(target, rows, _protocol(benches[candidates[0].bench][1]))
+        protocol = _protocol(benches[candidates[0].bench][1])
+        _write(target if output else _free(target, rows, protocol), rows, protocol)
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,18 @@ def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
 def _default_output(paths: list[Path]) -> Path:
     folder = paths[0].parent
     return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation"
+
+
+def _free(target: Path, rows: list[dict[str, Any]], protocol: dict[str, Any]) -> Path:
+    """`target`, or with a number behind it where it holds an evaluation of other checkpoints or another protocol."""
+    what = [row["checkpoint"] for row in rows], protocol
+    candidate, number = target, 1
+    while (path := candidate.with_name(f"{candidate.name}.json")).exists():
+        old = json.loads(path.read_text())
+        if ([row["checkpoint"] for row in old["results"]], old["protocol"]) == what:
+            break
+        candidate, number = target.with_name(f"{target.name}_{number}"), number + 1
+    return candidate
 
 
 def _check_output(target: Path) -> None:

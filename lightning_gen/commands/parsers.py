@@ -15,7 +15,7 @@ def sample_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str, default="samples", help="Folder to write to.")
     parser.add_argument("--grid", action=ActionYesNo(no_prefix="no_"), default=True, help="Also write grid.png.")
     parser.add_argument(
-        "--classes", type=list[int] | int | None, default=None, help="Classes to draw, repeated in turn; all if unset."
+        "--classes", type=str | None, default=None, help="Classes to draw, with commas, repeated in turn; all if unset."
     )
     _add_common(parser, batch_size=64)
     return parser

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_gen.callbacks.grid import grid as draw
 from lightning_gen.callbacks.grid import save_picture
@@ -20,7 +21,7 @@ def sample(
     num: int,
     output: str,
     grid: bool,
-    classes: list[int] | int | None,
+    classes: str | None,
     seed: int,
     batch_size: int,
     weights: Weights,
@@ -36,8 +37,8 @@ def sample(
         ckpt_path: a checkpoint that `fit` wrote.
         num: number of samples, ≥ 1.
         output: folder for them.
-        grid: also write the first of the set as one picture, `grid.png`, classes by row.
-        classes: classes to draw, repeated in turn; None to draw each sample's class from its own noise.
+        grid: also write `grid.png`: the first of the set, or of a conditional model every class in a row of its own.
+        classes: classes to draw, with commas, repeated in turn; None to draw each sample's class from its own noise.
         seed: names the set; sample *i* depends on (seed, i) only.
         batch_size: samples drawn at a time in each process, ≥ 1.
         weights: `ema` (where there are averages) or `raw`.
@@ -52,26 +53,38 @@ def sample(
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
             raise UserError(f"--{name} is {value}: it must be at least 1")
-    if classes == []:
-        raise UserError("--classes is empty: name at least one class, or leave it out to draw all")
+    chosen = _classes(classes)
     model, data, loaded = load(ckpt_path, weights, allow)
     fabric = start(accelerator, devices, num_nodes)
     model.to(fabric.device)
     folder = Path(output)
     from_rank_zero(lambda: _prepare(data, folder, num), fabric.world_size)
-    chosen = torch.tensor([classes] if isinstance(classes, int) else classes) if classes is not None else None
     index = torch.arange(fabric.global_rank, num, fabric.world_size)
     for rows in index.split(batch_size):
         y = chosen[rows % len(chosen)] if chosen is not None else None
         data.modality.write(folder, model.sample(len(rows), y, seeds=sample_seeds(seed, rows)).cpu(), rows, num)
     if fabric.is_global_zero and grid:
-        save_picture(draw(model, data, min(num, data.modality.picture_size), seed), folder / "grid.png")
+        shown = min(num, data.modality.picture_size)
+        y = chosen[torch.arange(shown) % len(chosen)] if chosen is not None else None
+        save_picture(draw(model, data, shown, seed, y), folder / "grid.png")
     fabric.barrier()
     if fabric.is_global_zero:
         print(
             f"{num} samples ({loaded} weights, seed {seed}) in {folder}"
             + (f", grid {folder / 'grid.png'}" if grid else "")
         )
+
+
+def _classes(text: str | None) -> Tensor | None:
+    if text is None:
+        return None
+    words = text.strip("[] ").replace(",", " ").split()
+    if not words:
+        raise UserError("--classes is empty: name at least one class, or leave it out to draw all")
+    try:
+        return torch.tensor([int(word) for word in words])
+    except ValueError:
+        raise UserError(f"--classes is {text!r}: give the numbers of classes, such as 7 or 1,2") from None
 
 
 def _prepare(data: DataModule, folder: Path, num: int) -> None:

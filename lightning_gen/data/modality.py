@@ -105,11 +105,16 @@ class Images(Modality):
         """Make the folder.
 
         Raises:
-            UserError: images of this many channels have no PNG.
+            UserError: images of this many channels have no PNG, or the folder holds images of a larger set.
         """
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise UserError(f"images of shape {tuple(shape)} cannot be written as PNG; they need 1 or 3 channels")
         directory.mkdir(parents=True, exist_ok=True)
+        left = [p for p in directory.glob("*.png") if p.stem.isdecimal() and len(p.stem) >= 6 and int(p.stem) >= total]
+        if left:  # whoever measures the folder would measure two sets at once
+            raise UserError(
+                f"{directory} holds {len(left)} images of another set, such as {left[0].name}: choose an empty folder"
+            )
 
     def write(self, directory: Path, x: Tensor, index: Tensor, total: int) -> None:
         """One PNG an image, named by its index with at least six digits: grey for one channel, RGB for three."""

@@ -89,3 +89,9 @@ def test_no_picture_before_training(tmp_path):
 def test_counts_below_one_are_refused(arguments):
     with pytest.raises(UserError, match=r"SampleGrid\.\w+ is"):
         SampleGrid(**arguments)
+
+
+def test_chosen_classes_are_shown_as_chosen():
+    model = Flat(num_classes=10)
+    picture = grid(model, Digits(image_size=8), 4, 0, torch.tensor([7, 1, 7, 1]))
+    assert cells(picture, 2, 2).tolist() == [[140, 20], [140, 20]]

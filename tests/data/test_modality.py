@@ -132,3 +132,11 @@ def test_an_index_outside_the_set_is_refused(tmp_path, index):
     Points().prepare(tmp_path, 3, (2,))
     with pytest.raises(ValueError, match="index must be in"):
         Points().write(tmp_path, torch.zeros(1, 2), torch.tensor([index]), 3)
+
+
+def test_images_of_another_set_are_not_mixed_with_new_ones(tmp_path):
+    Images().prepare(tmp_path, 3, (1, 4, 4))
+    Images().write(tmp_path, torch.zeros(3, 1, 4, 4), torch.arange(3), 3)
+    Images().prepare(tmp_path, 3, (1, 4, 4))
+    with pytest.raises(UserError, match=r"000002\.png"):
+        Images().prepare(tmp_path, 2, (1, 4, 4))
