@@ -62,7 +62,6 @@ class GenerativeModel(L.LightningModule, ABC):
             (n, …) samples in the form of `x` (images: float in [-1, 1]).
         """
 
-    @torch.no_grad()
     def sample(self, n: int, y: Tensor | None = None, *, seeds: Tensor | None = None) -> Tensor:
         """Draw `n` samples, in evaluation mode and without gradients.
 
@@ -80,6 +79,15 @@ class GenerativeModel(L.LightningModule, ABC):
         Raises:
             UserError: if classes are asked of an unconditional model, or do not exist.
         """
+        return self.draw(n, y, seeds=seeds)["x"]
+
+    @torch.no_grad()
+    def draw(self, n: int, y: Tensor | None = None, *, seeds: Tensor | None = None) -> Batch:
+        """As `sample`, with the classes that samples were drawn for beside them.
+
+        Returns:
+            `x`, (n, …) samples, and for a conditional model `y`, (n,) int64, on the device of the model.
+        """
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (n,))
         for name, given in (("seeds", seeds), ("y", y)):
@@ -88,7 +96,8 @@ class GenerativeModel(L.LightningModule, ABC):
         noise = Noise(seeds, self.device)
         y = self._classes(noise, y)
         with evaluating(self):
-            return self.generate(noise, y)
+            x = self.generate(noise, y)
+        return {"x": x} if y is None else {"x": x, "y": y}
 
     def _classes(self, noise: Noise, y: Tensor | None) -> Tensor | None:
         if self.num_classes is None:

@@ -83,6 +83,7 @@ class Evaluation(AtValidations):
             metric.check(self.num_samples)
         self.extractor.prepare()
         self.extractor.to(device)
+        needs = frozenset().union(*(metric.needs for metric in self.metrics))
         for metric in self.metrics:
             metric.to(device)
             metric.fit_reference(
@@ -94,6 +95,7 @@ class Evaluation(AtValidations):
                 world_size=world_size,
                 device=device,
                 batch_size=self.batch_size,
+                needs=needs,  # of all of them, so that the data are read once
             )
         self._prepared = True
 
@@ -111,7 +113,7 @@ class Evaluation(AtValidations):
         """
         self.prepare(data, model.device, rank, world_size)
         return measure(
-            lambda seeds: model.sample(len(seeds), seeds=seeds),
+            lambda seeds: model.draw(len(seeds), seeds=seeds),
             self.metrics,
             num_samples=self.num_samples,
             batch_size=self.batch_size,

@@ -2,7 +2,7 @@
 
 from lightning_gen.metrics.base import GenerativeMetric
 from lightning_gen.metrics.digits_classifier import DigitsClassifier
-from lightning_gen.metrics.engine import measure, protocols
+from lightning_gen.metrics.engine import measure, measure_batches, protocols
 from lightning_gen.metrics.extractors import FeatureExtractor, Features, quantise_images
 from lightning_gen.metrics.fid import FID, frechet_distance
 from lightning_gen.metrics.inception_score import InceptionScore
@@ -10,6 +10,9 @@ from lightning_gen.metrics.inception_v3 import InceptionV3
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.raw import Raw
 from lightning_gen.metrics.reference import reference_statistics
+from lightning_gen.metrics.rows import RowMetric
+from lightning_gen.metrics.sfid import SpatialFID
+from lightning_gen.metrics.sums import SumMetric
 
 __all__ = [
     "FID",
@@ -21,8 +24,12 @@ __all__ = [
     "InceptionV3",
     "Raw",
     "ReferenceStatistics",
+    "RowMetric",
+    "SpatialFID",
+    "SumMetric",
     "frechet_distance",
     "measure",
+    "measure_batches",
     "protocols",
     "quantise_images",
     "reference_statistics",

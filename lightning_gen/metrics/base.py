@@ -1,7 +1,8 @@
-"""What every metric of generated samples keeps: float64 sums, equal for any number of processes."""
+"""What every metric of generated samples keeps: the same value for any batch size and number of processes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,25 +11,28 @@ from torchmetrics import Metric
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.distributed import all_reduced
-from lightning_gen.metrics.extractors import FeatureExtractor, Features
+from lightning_gen.metrics.extractors import CHUNK, FeatureExtractor, Features, require_finite
+from lightning_gen.metrics.moments import ReferenceStatistics
+from lightning_gen.metrics.reference import reference_statistics
 
 
 class GenerativeMetric(Metric, ABC):
     """A number about a set of generated samples.
 
     `begin(num_samples)`, then `update(x)` or, where several metrics share an extractor, `update_features(features)`,
-    then `compute()`. States are float64 sums whatever the trainer's precision. The extractor is not a submodule, so it
-    enters no checkpoint, but it follows `.to(device)`.
+    then `compute()`. States are summed over processes. The extractor is not a submodule, so it enters no checkpoint,
+    but it follows `.to(device)`.
 
-    A subclass sets `prefix`, `higher_is_better` and `needs_reference`, declares its states by `add_sum`, and writes
-    `accumulate` and `compute_all`.
+    A subclass sets `prefix`, `higher_is_better` and `needs`, declares its states, and writes `accumulate` and
+    `compute_all`. `SumMetric` and `RowMetric` do the latter two for most.
 
     Args:
         extractor: what describes the samples.
     """
 
     prefix: ClassVar[str]
-    needs_reference: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What it uses of the reference: any of "moments", "spatial", "features"; nothing for a metric without one."""
     is_differentiable = False
     full_state_update = False
     extractor: FeatureExtractor
@@ -39,7 +43,10 @@ class GenerativeMetric(Metric, ABC):
         # past nn.Module's __setattr__, which would register it and so save its weights in every checkpoint
         object.__setattr__(self, "extractor", extractor)
         self.num_samples: int | None = None
+        self.reference: ReferenceStatistics | None = None
         self._next_index = 0
+        self._waiting: list[tuple[Features, Tensor]] = []
+        self._released = True
         self.add_sum("num_seen")
 
     @property
@@ -49,7 +56,7 @@ class GenerativeMetric(Metric, ABC):
 
     @abstractmethod
     def accumulate(self, features: Features, index: Tensor) -> None:
-        """Add float64 features of the samples `index`, (B,) int64 on the CPU, B ≥ 1, of the set to the states."""
+        """Add features of the samples `index`, (B,) int64 on the CPU, B ≥ 1, to the states."""
 
     @abstractmethod
     def compute_all(self) -> dict[str, Tensor]:
@@ -72,12 +79,29 @@ class GenerativeMetric(Metric, ABC):
             )
 
     def fit_reference(self, data: Any, **options: Any) -> None:
-        """Measure the data, where the metric needs a reference.
+        """Measure the data, or find them in the cache, where the metric needs a reference.
 
         Args:
             data: a source of rows, see `reference.ReferenceData`.
             options: keyword arguments of `reference.reference_statistics`.
         """
+        if self.needs:
+            self.set_reference(reference_statistics(self.extractor, data, **({"needs": self.needs} | options)))
+
+    def set_reference(self, reference: ReferenceStatistics) -> None:
+        """Compare with `reference`; samples seen so far are forgotten.
+
+        Raises:
+            UserError: if it was made by another extractor, of fewer than 2 samples, or lacks what is needed.
+        """
+        reference.check(self.name, self.extractor)
+        for need, part in (("features", reference.features), ("spatial", reference.spatial)):
+            if need in self.needs and part is None:
+                raise UserError(
+                    f"the reference of {self.name} was made without {need}, which it needs: make it from the data"
+                )
+        self.reset()
+        self.reference = reference
 
     def begin(self, num_samples: int) -> None:
         """Start a set of `num_samples` samples, counted over all processes.
@@ -97,6 +121,15 @@ class GenerativeMetric(Metric, ABC):
         with torch.inference_mode(False):
             super().reset()
         self._next_index = 0
+        self._waiting = []
+        self._released = False
+
+    def release(self) -> None:
+        """Forget the samples and give back the memory of the states, which the next sample takes again."""
+        self.reset()
+        for name, initial in self._defaults.items():
+            setattr(self, name, initial)
+        self._released = True
 
     def update(self, x: Tensor, index: Tensor | None = None) -> None:
         """Add samples.
@@ -106,13 +139,13 @@ class GenerativeMetric(Metric, ABC):
             index: (B,) int64 positions in the set; counted up from what was seen unless given. With several processes
                 give it.
         """
-        self._accumulate(self.extractor(x), index)
+        self._wait(self.extractor(x), index)
 
     def update_features(self, features: Features, index: Tensor | None = None) -> None:
         """Add samples by their features; `index` as in `update`."""
         self._computed = None
         self._update_count += 1
-        self._accumulate(features, index)
+        self._wait(features, index)
 
     def compute(self) -> Tensor:
         """The value, a float64 scalar.
@@ -124,6 +157,7 @@ class GenerativeMetric(Metric, ABC):
 
     def checked_values(self) -> dict[str, Tensor]:
         """`compute_all()`, after making sure that the set is complete."""
+        self.flush()
         seen = int(self.num_seen)
         if self.num_samples is not None and seen != self.num_samples:
             raise UserError(f"{self.name} was told of {self.num_samples} samples and saw {seen}")
@@ -131,33 +165,89 @@ class GenerativeMetric(Metric, ABC):
             self.check(seen)
         return self.compute_all()
 
+    def require_ready(self) -> None:
+        """Raise `UserError` if samples cannot be added yet."""
+        self.require_reference()
+
+    def require_reference(self) -> None:
+        """Raise `UserError` if a reference is needed and there is none."""
+        if self.needs and self.reference is None:
+            raise UserError(f"{self.name} has no reference: call fit_reference or set_reference first")
+
+    def data_statistics(self) -> ReferenceStatistics:
+        """The reference, on the device of the states.
+
+        Raises:
+            UserError: if there is none.
+        """
+        self.require_reference()
+        assert self.reference is not None
+        self.reference = self.reference.to(self.num_seen.device)
+        return self.reference
+
     def protocol(self) -> dict[str, Any]:
         """What makes two values comparable; JSON-able."""
-        return {"metric": self.prefix, "extractor": self.extractor.protocol(), "num_samples": self.num_samples}
+        found = {"metric": self.prefix, "extractor": self.extractor.protocol(), "num_samples": self.num_samples}
+        if self.reference is not None:
+            reference = {**self.reference.protocol, "num": self.reference.n}
+            reference.pop("extractor", None)
+            found["reference"] = reference
+        return found
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """As `update`: a metric of a set has no value for one batch."""
         self.update(*args, **kwargs)
 
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Sum the states over processes, with everything in them."""
+        self.flush()
+        super().sync(*args, **kwargs)
+
+    def flush(self) -> None:
+        """Put what still waits into the states.
+
+        Raises:
+            UserError: if features are not finite.
+        """
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        index = torch.cat([index for _, index in waiting])
+        device = self.num_seen.device
+        parts = {field.name: [getattr(features, field.name) for features, _ in waiting] for field in fields(Features)}
+        features = Features(
+            **{name: torch.cat(part).detach().to(device) for name, part in parts.items() if part[0] is not None}
+        )
+        require_finite(features, index, self.extractor.name)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            self.num_seen += len(index)
+            self.accumulate(features, index)
+
     def add_sum(self, name: str, *shape: int) -> None:
         """Declare a float64 state that starts at 0 and is summed over processes."""
         self.add_state(name, torch.zeros(shape, dtype=torch.float64, device="cpu"), dist_reduce_fx="sum")
+        self.start_from_zeros(name, *shape)
 
-    def _accumulate(self, features: Features, index: Tensor | None) -> None:
+    def start_from_zeros(self, name: str, *shape: int) -> None:
+        """Let `reset` set a state to zeros of `shape`."""
+        # one number seen as many: states, and the initial ones that torchmetrics keeps, take no memory until used
+        self._defaults[name] = getattr(self, name).new_zeros(()).expand(shape)
+        if self._released:
+            setattr(self, name, self._defaults[name])
+
+    def _wait(self, features: Features, index: Tensor | None) -> None:
+        self.require_ready()
+        if self._released:
+            self.reset()
         count = len(features.pooled)
         if index is None:
             index = torch.arange(self._next_index, self._next_index + count)
         self._next_index += count
         if count == 0:
             return
-        device = self.num_seen.device
-        pooled, logits = (
-            None if v is None else v.detach().to(device).double() for v in (features.pooled, features.logits)
-        )
-        assert pooled is not None
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            self.num_seen += count
-            self.accumulate(Features(pooled, logits), index.cpu())
+        self._waiting.append((features, index.cpu()))
+        if sum(len(index) for _, index in self._waiting) >= CHUNK:
+            self.flush()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
         # follow to another device, but not to another dtype: `.to(torch.bfloat16)` of a model reaches its metrics
@@ -165,5 +255,12 @@ class GenerativeMetric(Metric, ABC):
         self.extractor.to(device)
         # MPS has no float64
         home = torch.device("cpu") if device.type == "mps" else device
-        super()._apply(lambda tensor: tensor.to(home), exclude_state)
+        super()._apply(lambda tensor: _moved(tensor, home), exclude_state)
         return self
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; one number seen as many stays one number."""
+    if tensor.ndim and not any(tensor.stride()):
+        return tensor.as_strided((), ()).to(device).expand(tensor.shape)
+    return tensor.to(device)

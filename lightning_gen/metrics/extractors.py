@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
 
+CHUNK = 1024
+"""Rows of features that are gathered before they are added up: products of few rows waste the machine."""
 _TOLERANCE = 1.001
 QUANTISATION = "round((x + 1) * 127.5), clamped to 0..255"
 
@@ -23,10 +25,34 @@ class Features:
     Attributes:
         pooled: (B, d) float32, compared by FID and its kin.
         logits: (B, K) float32 class scores, or None where the extractor does not classify.
+        spatial: (B, s) float32 features that keep their place in the image, or None where there are none.
+        y: (B,) int64 classes that the samples were drawn for, or None; whoever has the samples adds them.
     """
 
     pooled: Tensor
     logits: Tensor | None = None
+    spatial: Tensor | None = None
+    y: Tensor | None = None
+
+
+def require_finite(features: Features, index: Tensor, extractor: str) -> None:
+    """Refuse features that hold NaN or infinities.
+
+    Args:
+        features: of B ≥ 1 samples.
+        index: (B,) positions of the samples in their set.
+        extractor: name of what made them.
+
+    Raises:
+        UserError: naming the extractor and the first such sample.
+    """
+    for kind in ("pooled", "logits", "spatial"):
+        values = getattr(features, kind)
+        if values is not None and not bool((finite := values.isfinite().all(dim=1)).all()):
+            first = int(index[int((~finite).nonzero()[0])])
+            raise UserError(
+                f"extractor {extractor!r} gave NaN or infinite {kind} features for sample {first} of the set"
+            )
 
 
 def quantise_images(x: Tensor) -> Tensor:
@@ -65,12 +91,14 @@ class FeatureExtractor(nn.Module, ABC):
         name: short name without spaces; it becomes part of the names of metrics (`fid_<name>`).
         num_features: d, the length of `Features.pooled`.
         num_logits: K, the number of classes, or None.
+        num_spatial: s, the length of `Features.spatial`, or None.
         device: where it computes; `.to(device)` moves it, and casts nothing.
     """
 
     name: str
     num_features: int
     num_logits: int | None
+    num_spatial: int | None = None
     device: torch.device
 
     def __init__(self) -> None:
@@ -122,23 +150,18 @@ class FeatureExtractor(nn.Module, ABC):
             x: (B, ...); moved to the extractor's device.
 
         Returns:
-            `Features` of finite values, on the extractor's device.
+            `Features` on the extractor's device, not yet checked to be finite: that would wait for the device.
 
         Raises:
-            UserError: if `x` is no valid input or its features are not finite.
+            UserError: if `x` is no valid input.
         """
         self.prepare()
         x = self.stored(x).to(self.device)
         if len(x) == 0:
-            logits = None if self.num_logits is None else torch.zeros(0, self.num_logits, device=self.device)
-            return Features(torch.zeros(0, self.num_features, device=self.device), logits)
+            sizes = (self.num_features, self.num_logits, self.num_spatial)
+            return Features(*(None if size is None else torch.zeros(0, size, device=self.device) for size in sizes))  # type: ignore[arg-type]
         with torch.autocast(self.device.type, enabled=False), _full_float32(self.device):
-            features = self.extract(x)
-        for kind, values in (("features", features.pooled), ("logits", features.logits)):
-            if values is not None and not (finite := values.isfinite().all(dim=1)).all():
-                first = int((~finite).nonzero()[0])
-                raise UserError(f"extractor {self.name!r} gave NaN or infinite {kind} for sample {first} of the batch")
-        return features
+            return self.extract(x)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: the trainer's mode is not the extractor's."""

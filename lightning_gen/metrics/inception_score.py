@@ -7,11 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import GenerativeMetric
+from lightning_gen.metrics.blocks import NUM_BLOCKS
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
+from lightning_gen.metrics.sums import SumMetric
 
 
-class InceptionScore(GenerativeMetric):
+class InceptionScore(SumMetric):
     """exp(E KL(p(y|x) ‖ p(y))), the mean over splits of the set; the papers' is `is_inception2048`.
 
     Source: Salimans et al., "Improved Techniques for Training GANs", 2016, section 4. A permutation of the set, drawn
@@ -22,6 +23,7 @@ class InceptionScore(GenerativeMetric):
         extractor: what classifies the samples.
         splits: number of splits, ≥ 1; 10 in the papers.
         seed: of the permutation.
+        blocks: for error bars, see `SumMetric`; they are of the mean over splits, which `<name>_std` is not.
 
     Raises:
         UserError: if the extractor gives no logits or `splits` < 1.
@@ -29,21 +31,18 @@ class InceptionScore(GenerativeMetric):
 
     prefix = "is"
     higher_is_better = True
-    split_count: Tensor
-    probability_sum: Tensor
-    negentropy_sum: Tensor
 
-    def __init__(self, extractor: FeatureExtractor, splits: int = 10, seed: int = 0) -> None:
-        super().__init__(extractor)
+    def __init__(self, extractor: FeatureExtractor, splits: int = 10, seed: int = 0, blocks: int = NUM_BLOCKS) -> None:
+        super().__init__(extractor, blocks)
         if extractor.num_logits is None:
             raise UserError(f"InceptionScore needs logits, but extractor {extractor.name!r} gives none")
         if splits < 1:
             raise UserError(f"InceptionScore: splits is {splits}, but must be at least 1")
         self.splits, self.seed = splits, seed
         self._split: Tensor | None = None
-        self.add_sum("split_count", splits)
-        self.add_sum("probability_sum", splits, extractor.num_logits)
-        self.add_sum("negentropy_sum", splits)
+        self.add_block_sum("split_count", splits)
+        self.add_block_sum("probability_sum", splits, extractor.num_logits)
+        self.add_block_sum("negentropy_sum", splits)
 
     def min_samples(self) -> int:
         """One a split."""
@@ -55,10 +54,15 @@ class InceptionScore(GenerativeMetric):
         position = torch.randperm(num_samples, generator=torch.Generator().manual_seed(self.seed), device="cpu")
         self._split = position * self.splits // num_samples
 
-    def accumulate(self, features: Features, index: Tensor) -> None:
-        """Add, to the split of each sample, Σp and Σ p·log p."""
+    def require_ready(self) -> None:
+        """Refuse samples before their number is known."""
+        super().require_ready()
         if self._split is None:
             raise UserError(f"{self.name} needs begin(num_samples) before the first sample, to share them over splits")
+
+    def contribution(self, features: Features, index: Tensor) -> dict[str, Tensor]:
+        """For each split, its number of samples, Σp and Σ p·log p."""
+        assert self._split is not None
         if features.logits is None:
             raise UserError(f"extractor {self.extractor.name!r} gave no logits")
         if int(index.max()) >= len(self._split):
@@ -67,16 +71,23 @@ class InceptionScore(GenerativeMetric):
         member = F.one_hot(self._split[index], self.splits).to(features.logits)
         log_p = features.logits.log_softmax(dim=1)
         p = log_p.exp()
-        self.split_count += member.sum(dim=0)
-        self.probability_sum += member.T @ p
-        self.negentropy_sum += member.T @ (p * log_p).sum(dim=1)
+        return {
+            "split_count": member.sum(dim=0),
+            "probability_sum": member.T @ p,
+            "negentropy_sum": member.T @ (p * log_p).sum(dim=1),
+        }
 
-    def compute_all(self) -> dict[str, Tensor]:
+    def values(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean over splits, and as `<name>_std` their standard deviation (over `splits`, not `splits` − 1)."""
-        marginal = self.probability_sum / self.split_count[:, None]
+        count = sums["split_count"]
+        marginal = sums["probability_sum"] / count[:, None]
         # E KL(p ‖ q) = E Σ p log p − Σ q log q, because q is the mean of p
-        scores = (self.negentropy_sum / self.split_count - torch.xlogy(marginal, marginal).sum(dim=1)).exp()
+        scores = (sums["negentropy_sum"] / count - torch.xlogy(marginal, marginal).sum(dim=1)).exp()
         return {self.name: scores.mean(), f"{self.name}_std": scores.std(correction=0)}
+
+    def replicate(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean over splits alone."""
+        return {self.name: self.values(sums)[self.name]}
 
     def protocol(self) -> dict[str, Any]:
         """Adds the splits and their seed."""

@@ -1,13 +1,15 @@
 """Means and covariances of features, in float64."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_gen.errors import UserError
 from lightning_gen.metrics.distributed import all_sum
+from lightning_gen.metrics.extractors import FeatureExtractor
 
 
 def covariance_factor(cov: Tensor) -> Tensor:
@@ -26,19 +28,25 @@ def covariance_factor(cov: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceStatistics:
-    """The Gaussian that describes the data.
+    """What is known of the data: the Gaussian of their features and, where asked for, more.
 
     Attributes:
         mean: (d,) float64.
         cov: (d, d) float64, normalised by n − 1.
         n: number of samples behind it, ≥ 2.
         protocol: how it came about (extractor, split, fingerprint of the data); JSON-able.
+        spatial: mean and covariance of the spatial features, or None.
+        features: (n, d) float32, those of each sample in the order of the data, or None.
+        y: (n,) int64 classes, where `features` are kept and the data have classes.
     """
 
     mean: Tensor
     cov: Tensor
     n: int
     protocol: dict[str, Any] = field(default_factory=dict)
+    spatial: "ReferenceStatistics | None" = None
+    features: Tensor | None = None
+    y: Tensor | None = None
 
     @cached_property
     def factor(self) -> Tensor:
@@ -49,7 +57,31 @@ class ReferenceStatistics:
         """The same statistics on `device`."""
         if self.mean.device == torch.device(device):
             return self
-        return ReferenceStatistics(self.mean.to(device), self.cov.to(device), self.n, self.protocol)
+        return replace(
+            self,
+            mean=self.mean.to(device),
+            cov=self.cov.to(device),
+            spatial=self.spatial and self.spatial.to(device),
+            features=None if self.features is None else self.features.to(device),
+            y=None if self.y is None else self.y.to(device),
+        )
+
+    def check(self, name: str, extractor: FeatureExtractor) -> None:
+        """Make sure that the metric `name` on `extractor` may be compared with this.
+
+        Raises:
+            UserError: if it was made by another extractor, with other weights, resize, dtype or rounding, or of fewer
+                than 2 samples.
+        """
+        if self.n < 2:
+            raise UserError(f"the reference of {name} holds {self.n} samples, but needs at least 2")
+        made = self.protocol.get("extractor")
+        if made is None:  # imported numbers, of which only the size is known
+            return
+        used = extractor.protocol()
+        if differing := sorted(key for key in made.keys() | used.keys() if made.get(key) != used.get(key)):
+            told = "; ".join(f"{key} {made.get(key)!r}, not {used.get(key)!r}" for key in differing)
+            raise UserError(f"the reference of {name} was made with another extractor ({told}): make it anew")
 
 
 class Moments:
@@ -66,7 +98,7 @@ class Moments:
         self._square = torch.zeros(num_features, num_features, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
-        """Add (B, d) features."""
+        """Add (B, d) features; large B are faster."""
         if len(features) == 0:
             return
         x = features.detach().to("cpu", torch.float64)

@@ -70,10 +70,14 @@ def test_preparing_draws_no_random_numbers_and_ignores_the_default_dtype():
 
 
 def test_nan_features_name_the_extractor_and_the_sample():
-    x = vectors(4)
+    x = vectors(20)
     x[2] = torch.nan
-    with pytest.raises(UserError, match=r"extractor 'linear' gave NaN.* sample 2 "):
-        Linear()(x)
+    metric = InceptionScore(Linear(), splits=2)
+    metric.begin(20)
+    metric.update(x[:2], torch.arange(10, 12))
+    metric.update(x[2:], torch.arange(12, 30) % 20)
+    with pytest.raises(UserError, match=r"extractor 'linear' gave NaN.* sample 12 of the set"):
+        metric.compute()
 
 
 def test_raw():
