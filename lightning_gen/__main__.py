@@ -13,6 +13,8 @@ Train, sample and evaluate deep generative models from YAML.
   fit        train:             lightning_gen fit --config configs/gan/dcgan_digits.yaml
   sample     draw images:       lightning_gen sample --ckpt_path runs/…/last.ckpt --num 64 --output samples
   evaluate   FID, IS, a curve:  lightning_gen evaluate --ckpt_path 'runs/…/*.ckpt'
+  reference  data measured ahead:  lightning_gen reference --data images --output images.safetensors
+  weights    are the weights that metrics need there:  lightning_gen weights check (or fetch)
   validate   one validation of a checkpoint
   test       one test of a checkpoint
   predict    samples through Lightning's prediction loop

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 
 Batch = dict[str, Tensor]
 """`x` is what is generated, `y` (optional) what it is conditioned on."""
+
+
+@runtime_checkable
+class Interpolates(Protocol):
+    """The ability to walk between samples, of families that draw them from Gaussian latents."""
+
+    def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples on the way from one to another, in evaluation mode and without gradients.
+
+        Args:
+            seeds_a: (n,) int64; at t = 0 the sample is that of `sample(n, y, seeds=seeds_a)`.
+            seeds_b: (n,) int64; at t = 1 its latent is that of `seeds_b`.
+            t: (n,) floating point, how far along the great circle between the two latents (`latents.slerp`).
+            y: (n,) int64 classes, the same all the way; those of `seeds_a` when None and the model is conditional.
+
+        Returns:
+            (n, …) samples in the form of `x`.
+
+        Raises:
+            UserError: if classes are asked of an unconditional model, or do not exist.
+        """
 
 
 class GenerativeModel(L.LightningModule, ABC):

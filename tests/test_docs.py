@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-COMMANDS = ("fit", "validate", "test", "predict", "sample", "evaluate")
+COMMANDS = ("fit", "validate", "test", "predict", "sample", "evaluate", "reference", "weights")
 # two steps, small batches; what an example itself is about stays
 TINY = ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--data.init_args.batch_size", "4"]
 
@@ -152,7 +152,7 @@ def test_flags_exist(options):
         if not page.exists():
             continue
         text = page.read_text()
-        for line in re.findall(r"lightning_gen (?:fit|validate|test|predict|sample|evaluate)\b[^`\n]*", text):
+        for line in re.findall(r"lightning_gen (?:fit|validate|test|predict|sample|evaluate|reference|weights)\b[^`\n]*", text):
             command = line.split()[1]
             for flag in re.findall(r"(?<!\S)--[\w.]+", line):
                 assert known(flag, options[command] | GLOBAL), f"{page.name}: {line}"

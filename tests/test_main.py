@@ -37,7 +37,7 @@ def test_version_and_usage(capsys):
     assert lightning_gen.__version__ in capsys.readouterr().out
     main([])
     commands = re.findall(r"^  (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert commands == ["fit", "sample", "evaluate", "validate", "test", "predict"]
+    assert commands == ["fit", "sample", "evaluate", "reference", "weights", "validate", "test", "predict"]
 
 
 def test_the_module_is_the_command():

@@ -1,11 +1,14 @@
 """The launchers work as they are: torchrun with two processes, SLURM with its commands replaced by stand-ins."""
 
+import importlib.util
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -148,3 +151,31 @@ def wait_until(condition, process, log, seconds=120):
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < end, log.read_text()[-3000:]
         time.sleep(0.05)
+
+
+def test_evaluation_benchmark_measures_and_tells_what_it_is(tmp_path, monkeypatch, capsys):
+    """With few images and its earliest tap; memory is measured in other processes, which take long to start."""
+    path = ROOT / "scripts" / "benchmark_evaluation.py"
+    spec = importlib.util.spec_from_file_location("benchmark_evaluation", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    monkeypatch.setattr(benchmark, "memory_of", lambda name, options: 1.0)
+    words = (
+        "--feature 64 --num_images 2 --num_compared 4 --rounds 1 --frechet_rounds 1 --frechet_features 8 --arms ours"
+    )
+    output = tmp_path / "benchmark.json"
+    monkeypatch.setattr(sys, "argv", [str(path), *words.split(), "--device", "cpu", "--output", str(output)])
+    with warnings.catch_warnings():
+        benchmark.main()
+    content = json.loads(output.read_text())
+    assert content["table"] in capsys.readouterr().out
+    assert content["weights"] == "random"
+    ours = content["extractors"]["ours"]
+    assert ours["images_per_second"] > 0
+    assert ours["fid"] > 0
+    assert ours["fid_difference"] < 1e-5
+    assert all(way["difference"] < 1e-9 for way in content["distances"].values())
+    monkeypatch.setattr(sys, "argv", [str(path), "--arms", "theirs"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--arms holds theirs, but there are torch_fidelity" in capsys.readouterr().err

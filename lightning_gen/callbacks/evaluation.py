@@ -12,11 +12,15 @@ from lightning_gen.callbacks.records import record
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
+from lightning_gen.data.sample_files import SampleFiles, open_samples
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols
+from lightning_gen.metrics.engine import Sampler
+from lightning_gen.metrics.statistics_import import given_reference
 from lightning_gen.model import GenerativeModel
 
 MetricFactory = Callable[[FeatureExtractor], GenerativeMetric]
+Quantise = Callable[[torch.Tensor], torch.Tensor]
 
 
 def cache_folder(root: str | Path) -> str:
@@ -37,10 +41,12 @@ class Evaluation(AtValidations):
         batch_size: samples drawn at a time in each process.
         every_n_validations: validations from one measurement to the next, ≥ 1.
         seed: names the set of samples; sample *i* is the same for any batch size and number of processes.
-        split: split of the data that is the reference.
+        split: split of the data that is the reference, unless `reference` is given.
         num_reference: number of reference samples, the first of the split; None for all.
         cache_dir: where reference statistics are kept; None for `$LIGHTNING_GEN_CACHE` or, in a run, for `cache` in its
             `default_root_dir`.
+        reference: compare with this instead of a split of the data: statistics that `lightning_gen reference` or
+            another program wrote, or images; see `metrics.statistics_import.given_reference`.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Evaluation(AtValidations):
         split: str = "train",
         num_reference: int | None = None,
         cache_dir: str | None = None,
+        reference: str | None = None,
     ) -> None:
         for key, value in (("batch_size", batch_size), ("num_reference", num_reference)):
             if value is not None and value < 1:
@@ -67,6 +74,7 @@ class Evaluation(AtValidations):
         self.split = split
         self.num_reference = num_reference
         self.cache_dir = cache_dir
+        self.reference = reference
         self._prepared = False
 
     # ---------------------------------------------------------------- measuring
@@ -83,21 +91,31 @@ class Evaluation(AtValidations):
             metric.check(self.num_samples)
         self.extractor.prepare()
         self.extractor.to(device)
-        needs = frozenset().union(*(metric.needs for metric in self.metrics))
+        options = {
+            "cache_dir": self.cache_dir,
+            "rank": rank,
+            "world_size": world_size,
+            "device": device,
+            "batch_size": self.batch_size,
+            "needs": frozenset[str]().union(*(m.needs for m in self.metrics)),  # so that the data are read once
+        }
         for metric in self.metrics:
             metric.to(device)
-            metric.fit_reference(
-                data,
-                split=self.split,
-                num=self.num_reference,
-                cache_dir=self.cache_dir,
-                rank=rank,
-                world_size=world_size,
-                device=device,
-                batch_size=self.batch_size,
-                needs=needs,  # of all of them, so that the data are read once
-            )
+        if self.reference is not None:
+            self._take_reference(self.reference, **options)
+        else:
+            for metric in self.metrics:
+                metric.fit_reference(data, split=self.split, num=self.num_reference, **options)
         self._prepared = True
+
+    def _take_reference(self, path: str, **options: Any) -> None:
+        def images() -> SampleFiles:
+            return open_samples(path, "Evaluation.reference", self.num_reference)
+
+        found = given_reference(path, "Evaluation.reference", self.extractor, images, split="all", **options)
+        for metric in self.metrics:
+            if metric.needs:
+                metric.set_reference(found)
 
     def measure(self, model: GenerativeModel, data: DataModule, rank: int = 0, world_size: int = 1) -> dict[str, float]:
         """Measure the model with whatever weights it holds now; every process must call it.
@@ -112,17 +130,34 @@ class Evaluation(AtValidations):
             Values by metric name, the same on every process.
         """
         self.prepare(data, model.device, rank, world_size)
-        return measure(
-            lambda seeds: model.draw(len(seeds), seeds=seeds),
-            self.metrics,
-            num_samples=self.num_samples,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            device=model.device,
-            rank=rank,
-            world_size=world_size,
-            quantise=data.modality.quantise,
-        )
+        values: dict[str, float] = {}
+        for sampler, metrics, quantise in self._sets(model, data):
+            values |= measure(
+                sampler,
+                metrics,
+                num_samples=self.num_samples,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                device=model.device,
+                rank=rank,
+                world_size=world_size,
+                quantise=quantise,
+            )
+        return values
+
+    def _sets(self, model: GenerativeModel, data: DataModule) -> list[tuple[Sampler, list[GenerativeMetric], Quantise]]:
+        """What is drawn, by which metrics it is measured, and how it is stored."""
+        own = [(sampler, metric) for metric in self.metrics if (sampler := metric.sampler(model)) is not None]
+        others = [metric for metric in self.metrics if all(metric is not m for _, m in own)]
+        # what is no sample is not rounded to bytes either
+        sets: list[tuple[Sampler, list[GenerativeMetric], Quantise]] = [(s, [m], torch.Tensor.float) for s, m in own]
+        if others:
+            sets.insert(0, (lambda seeds: model.draw(len(seeds), seeds=seeds), others, data.modality.quantise))
+        return sets
+
+    def details(self) -> dict[str, Any]:
+        """What the metrics have to say of the last values beside numbers; plain values for JSON."""
+        return {name: value for metric in self.metrics for name, value in metric.details().items()}
 
     def protocol(self) -> dict[str, Any]:
         """How each value was made, by metric name; plain values for JSON."""
@@ -144,6 +179,7 @@ class Evaluation(AtValidations):
             raise UserError(f"two Evaluations measure {', '.join(sorted(twice))}: leave it to one of them")
         for metric in self.metrics:
             metric.check(self.num_samples)
+            metric.sampler(pl_module)
         self.extractor.prepare()
         self.cache_dir = self.cache_dir or cache_folder(trainer.default_root_dir)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from lightning_gen.errors import UserError, nearest
 
 LIGHTNING = ("fit", "validate", "test", "predict")
-OWN = ("sample", "evaluate")
+OWN = ("sample", "evaluate", "reference", "weights")
 
 
 def run(args: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Command lines of `sample` and `evaluate`; nothing heavy is imported until they run."""
 
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,9 +24,22 @@ def sample_parser() -> ArgumentParser:
 
 def evaluate_parser() -> ArgumentParser:
     """Options of `lightning_gen evaluate`."""
-    parser = _parser("evaluate", "Measure checkpoints: a table, JSON with the protocol, CSV and a curve.")
-    parser.add_argument("--ckpt_path", type=str, required=True, help="A checkpoint, or a quoted pattern of several.")
-    parser.add_argument("--num_samples", type=int | None, default=None, help="Samples to draw; the recipe's if unset.")
+    parser = _parser("evaluate", "Measure checkpoints, or images that anyone made: a table, JSON, CSV and a curve.")
+    parser.add_argument(
+        "--ckpt_path", type=str | None, default=None, help="A checkpoint, or a quoted pattern of several."
+    )
+    parser.add_argument(
+        "--samples", type=str | None, default=None, help="Images instead of a checkpoint: a folder, .zip, .npz or .npy."
+    )
+    parser.add_argument(
+        "--reference",
+        type=str | None,
+        default=None,
+        help="What to compare with: images as for --samples, or statistics; the data of the recipe if unset.",
+    )
+    parser.add_argument(
+        "--num_samples", type=int | None, default=None, help="Samples to measure; the recipe's, or all, if unset."
+    )
     parser.add_argument(
         "--output",
         type=str | None,
@@ -33,10 +47,28 @@ def evaluate_parser() -> ArgumentParser:
         help="Results go to OUTPUT.json, .csv and .png; the run's folder if unset.",
     )
     parser.add_argument(
-        "--extractor", type=str | None, default=None, help="Class name of a feature extractor; the recipe's if unset."
+        "--extractor",
+        type=dict[str, Any] | str | None,
+        default=None,
+        help="A feature extractor, such as InceptionV3 or '{class_path: InceptionV3, init_args: {feature: \"768\"}}'.",
     )
     parser.add_argument(
-        "--metrics", type=list[str] | None, default=None, help="Class names of metrics; the recipe's if unset."
+        "--metrics",
+        type=list[dict[str, Any] | str] | None,
+        default=None,
+        help="Metrics in the same form, such as '[FID, KID]'; the recipe's if unset.",
+    )
+    parser.add_argument(
+        "--memorisation",
+        action=ActionYesNo(no_prefix="no_"),
+        default=True,
+        help="Also look for copies of training images.",
+    )
+    parser.add_argument(
+        "--report",
+        type=str | None,
+        default=None,
+        help="Folder for a page (index.html) that compares what was measured.",
     )
     parser.add_argument(
         "--config",
@@ -44,7 +76,63 @@ def evaluate_parser() -> ArgumentParser:
         default=None,
         help="A YAML file laid over the checkpoint's configuration, for data elsewhere.",
     )
+    _add_images(parser)
     _add_common(parser, batch_size=None)
+    return parser
+
+
+def weights_parser() -> ArgumentParser:
+    """Options of `lightning_gen weights`."""
+    parser = _parser("weights", "See whether the weights that metrics need are there, or fetch them.")
+    parser.add_argument(
+        "action", type=Literal["check", "fetch"], help="check: a table of what is found where; fetch: download."
+    )
+    parser.add_argument(
+        "--extractor",
+        type=str | None,
+        default=None,
+        help="InceptionV3, DINOv2, CLIP or DigitsClassifier, several with commas; InceptionV3 must be there if unset.",
+    )
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        default=None,
+        help="File (a folder for DINOv2 and CLIP) to fetch to; the cache if unset.",
+    )
+    return parser
+
+
+def reference_parser() -> ArgumentParser:
+    """Options of `lightning_gen reference`."""
+    parser = _parser("reference", "Measure data ahead, for machines without them: a file for evaluate --reference.")
+    parser.add_argument("--data", type=str | None, default=None, help="Images: a folder, .zip, .npz or .npy file.")
+    parser.add_argument(
+        "--config",
+        type=str | None,
+        default=None,
+        help="A recipe instead: its data, and the extractor, split and number of its Evaluation.",
+    )
+    parser.add_argument("--output", type=str, required=True, help="File to write, .safetensors.")
+    parser.add_argument(
+        "--extractor",
+        type=dict[str, Any] | str | None,
+        default=None,
+        help="A feature extractor as for evaluate; the recipe's, or InceptionV3, if unset.",
+    )
+    parser.add_argument("--split", type=str | None, default=None, help="Of the recipe; its Evaluation's if unset.")
+    parser.add_argument("--num", type=int | None, default=None, help="Only the first so many rows; all if unset.")
+    parser.add_argument(
+        "--features",
+        action=ActionYesNo(no_prefix="no_"),
+        default=True,
+        help="Keep the features of each row, which all metrics but FID and its like need.",
+    )
+    parser.add_argument(
+        "--spatial", action=ActionYesNo(no_prefix="no_"), default=False, help="Also measure spatial features, for sFID."
+    )
+    parser.add_argument("--batch_size", type=int, default=64, help="Rows at a time in each process.")
+    _add_images(parser)
+    _add_processes(parser)
     return parser
 
 
@@ -56,6 +144,21 @@ def _parser(name: str, description: str) -> ArgumentParser:
         env_prefix=f"LIGHTNING_GEN_{name.upper()}",
         exit_on_error=False,
         allow_abbrev=False,
+    )
+
+
+def _add_images(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels",
+        action=ActionYesNo(no_prefix="no_"),
+        default=False,
+        help="Folders directly below a folder of images are classes.",
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int | None,
+        default=None,
+        help="Threads that decode images in each process; by cores if unset.",
     )
 
 
@@ -72,6 +175,10 @@ def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
         default="ema",
         help="Averaged weights where there are any, or raw ones.",
     )
+    _add_processes(parser)
+
+
+def _add_processes(parser: ArgumentParser) -> None:
     parser.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, … as Lightning names them.")
     parser.add_argument("--devices", type=int | str, default=1, help="Number of processes, one a device.")
     parser.add_argument("--num_nodes", type=int, default=1, help="Number of machines, under SLURM or torchrun.")
@@ -80,21 +187,20 @@ def _add_common(parser: ArgumentParser, batch_size: int | None) -> None:
     )
 
 
-PARSERS: dict[str, Callable[[], ArgumentParser]] = {"sample": sample_parser, "evaluate": evaluate_parser}
+PARSERS: dict[str, Callable[[], ArgumentParser]] = {
+    "sample": sample_parser,
+    "evaluate": evaluate_parser,
+    "reference": reference_parser,
+    "weights": weights_parser,
+}
 
 
 def main(args: list[str]) -> None:
-    """Parse `sample …` or `evaluate …` and run it."""
+    """Parse the options of one of our own commands and run `lightning_gen.commands.<command>.<command>`."""
     warnings.filterwarnings("ignore", ".*JsonargparseDeprecationWarning.*")
-    options: dict[str, Any] = vars(PARSERS[args[0]]().parse_args(args[1:]))
+    name = args[0]
+    options: dict[str, Any] = vars(PARSERS[name]().parse_args(args[1:]))
     from lightning_gen.checkpoints import only_trusted
 
-    with only_trusted(options["allow"]):
-        if args[0] == "sample":
-            from lightning_gen.commands.sample import sample
-
-            sample(**options)
-        else:
-            from lightning_gen.commands.evaluate import evaluate
-
-            evaluate(**options)
+    with only_trusted(options.get("allow", "")):
+        getattr(importlib.import_module(f"lightning_gen.commands.{name}"), name)(**options)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import IO, TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_ORIENTATION = 0x0112
 
 
-def find_images(folder: str) -> list[str]:
+def find_images(folder: str, key: str = "data.init_args.path") -> list[str]:
     """Images below `folder`, as sorted relative paths with "/"; hidden files and folders are left out.
+
+    Args:
+        folder: where to look.
+        key: the option that named it, for messages.
 
     Raises:
         UserError: `folder` is absent, no folder, cannot be read, or has no images.
     """
     root = Path(folder)
-    told = f"data.init_args.path is {folder!r}"
+    told = f"{key} is {folder!r}"
     if not root.exists():
         raise UserError(f"{told}, which does not exist; give a folder of images")
     if not root.is_dir():
@@ -49,9 +54,7 @@ def find_images(folder: str) -> list[str]:
 def decode(path: str | Path, size: tuple[int, int], channels: int) -> np.ndarray:
     """One image file as (channels, height, width) uint8.
 
-    Turned as its EXIF orientation says; transparent parts over white; 16 bits scaled to 8; palettes, CMYK and others
-    through RGB; resized to cover `size` by PIL's antialiased Lanczos filter and centre-cropped. Of several frames, the
-    first.
+    As `decode_whole`, then resized to cover `size` by PIL's antialiased Lanczos filter and centre-cropped.
 
     Args:
         path: the file.
@@ -63,12 +66,54 @@ def decode(path: str | Path, size: tuple[int, int], channels: int) -> np.ndarray
     """
     from PIL import Image, ImageOps
 
-    with Image.open(path) as file:
-        file.load()
-        image = _plain(ImageOps.exif_transpose(file)).convert("L" if channels == 1 else "RGB")
-    image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.LANCZOS)
+    return _planes(ImageOps.fit(_upright(path, channels), (size[1], size[0]), method=Image.Resampling.LANCZOS))
+
+
+def decode_whole(file: str | Path | IO[bytes], channels: int) -> np.ndarray:
+    """One image, at its own size, as (channels, height, width) uint8.
+
+    Turned as its EXIF orientation says; transparent parts over white; 16 bits scaled to 8; palettes, CMYK and others
+    through RGB. Of several frames, the first.
+
+    Args:
+        file: path or open file.
+        channels: 1 (grey) or 3 (RGB).
+
+    Raises:
+        Exception: whatever PIL raises for a file that it cannot decode.
+    """
+    return _planes(_upright(file, channels))
+
+
+def look_at(file: str | Path | IO[bytes]) -> tuple[tuple[int, int], bool]:
+    """(height, width) of an image, and whether it is grey, from its header alone.
+
+    Raises:
+        Exception: whatever PIL raises for a file that is no image.
+    """
+    from PIL import Image
+
+    with Image.open(file) as image:
+        width, height = image.size
+        # a square is the same when turned, and most images carry no EXIF
+        if width != height and "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= 5:
+            width, height = height, width
+        return (height, width), image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+
+
+def _upright(file: str | Path | IO[bytes], channels: int) -> "Image":
+    """The image as it is to be seen, grey or RGB."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as image:
+        image.load()
+        return _plain(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+
+
+def _planes(image: "Image") -> np.ndarray:
+    """(channels, height, width)."""
     pixels = np.asarray(image)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _plain(image: "Image") -> "Image":

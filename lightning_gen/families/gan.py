@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightning_gen.adversarial import AdversarialModel, Terms, frozen, full_precision, make_optimizers
 from lightning_gen.errors import UserError
+from lightning_gen.latents import slerp
 from lightning_gen.losses.adversarial import AdversarialLoss
 from lightning_gen.losses.penalties import Penalty
 from lightning_gen.model import Batch, evaluating
@@ -149,7 +150,16 @@ class GAN(AdversarialModel):
 
     def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
         """G(z) for z drawn from each sample's own stream."""
-        return self.generator(noise.normal(self.generator.latent_dim, dtype=self.dtype), y)  # type: ignore[arg-type]
+        return self.generator(self._drawn(noise), y)
+
+    @torch.no_grad()
+    def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """G(slerp(z_a, z_b; t)); see `lightning_gen.model.Interpolates`."""
+        a, b = Noise(seeds_a, self.device), Noise(seeds_b, self.device)
+        y = self._classes(a, y)
+        self._classes(b, y)  # not used, but drawn before the latent, as in `sample`
+        with evaluating(self):
+            return self.generator(slerp(self._drawn(a), self._drawn(b), t), y)
 
     # ---------------------------------------------------------------- held-out data
 
@@ -176,6 +186,10 @@ class GAN(AdversarialModel):
 
     def _condition(self, batch: Batch) -> Tensor | None:
         return batch["y"] if self.num_classes else None
+
+    def _drawn(self, noise: Noise) -> Tensor:
+        """Latents for sampling, one a stream."""
+        return noise.normal(self.generator.latent_dim, dtype=self.dtype)  # type: ignore[arg-type]
 
     def _latents(self, real: Tensor) -> Tensor:
         """Latents for training, one a row of `real`, from torch's global generator (seeded by step and rank)."""

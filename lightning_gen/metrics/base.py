@@ -62,6 +62,21 @@ class GenerativeMetric(Metric, ABC):
     def compute_all(self) -> dict[str, Tensor]:
         """Float64 scalars from the states as they are, without communication: `name` first, then what belongs to it."""
 
+    def sampler(self, model: Any) -> Callable[[Tensor], Any] | None:
+        """What to draw from a model in place of its samples, see `engine.Sampler`; None for samples.
+
+        Args:
+            model: what is measured.
+
+        Raises:
+            UserError: if the model lacks an ability that the metric needs.
+        """
+        return None
+
+    def details(self) -> dict[str, Any]:
+        """What the last values have to say beside numbers; JSON-able."""
+        return {}
+
     def min_samples(self) -> int:
         """The smallest set that the metric is defined on."""
         return 1
@@ -187,7 +202,12 @@ class GenerativeMetric(Metric, ABC):
 
     def protocol(self) -> dict[str, Any]:
         """What makes two values comparable; JSON-able."""
-        found = {"metric": self.prefix, "extractor": self.extractor.protocol(), "num_samples": self.num_samples}
+        found = {
+            "metric": self.prefix,
+            "extractor": self.extractor.protocol(),
+            "num_samples": self.num_samples,
+            "higher_is_better": self.higher_is_better,
+        }
         if self.reference is not None:
             reference = {**self.reference.protocol, "num": self.reference.n}
             reference.pop("extractor", None)
@@ -238,7 +258,9 @@ class GenerativeMetric(Metric, ABC):
     def _wait(self, features: Features, index: Tensor | None) -> None:
         self.require_ready()
         if self._released:
+            updates = self._update_count
             self.reset()
+            self._update_count = updates
         count = len(features.pooled)
         if index is None:
             index = torch.arange(self._next_index, self._next_index + count)

@@ -6,6 +6,8 @@ Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 
 
 from torch import Tensor
 
+from lightning_gen.noise import sample_seeds
+
 NUM_BLOCKS = 20
 MIN_BLOCK = 10
 """Samples that a block must hold on average for its absence to say anything."""
@@ -26,9 +28,7 @@ def blocks_of(index: Tensor, blocks: int = NUM_BLOCKS) -> Tensor:
     Returns:
         (B,) int64 in [0, blocks).
     """
-    row = index // blocks
-    # multiplicative hashing (Knuth, The Art of Computer Programming 3, section 6.4), of which the high bits are good
-    turn = ((row * 2654435761) & 0xFFFFFFFF) >> 12
+    turn = sample_seeds(0, index // blocks) % blocks  # a hash, used as one
     return (index + turn) % blocks
 
 

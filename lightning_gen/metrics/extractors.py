@@ -108,7 +108,11 @@ class FeatureExtractor(nn.Module, ABC):
 
     @abstractmethod
     def extract(self, x: Tensor) -> Features:
-        """Features of stored-form samples `x` (B, ...), for images (B, C, H, W) uint8. Call the module, not this."""
+        """Features of stored-form samples `x` (B, ...). Call the module, not this.
+
+        Args:
+            x: for images (B, C, H, W) uint8; or float32 in [0, 255], from metrics that look at steps below a byte.
+        """
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
@@ -160,7 +164,7 @@ class FeatureExtractor(nn.Module, ABC):
         if len(x) == 0:
             sizes = (self.num_features, self.num_logits, self.num_spatial)
             return Features(*(None if size is None else torch.zeros(0, size, device=self.device) for size in sizes))  # type: ignore[arg-type]
-        with torch.autocast(self.device.type, enabled=False), _full_float32(self.device):
+        with torch.autocast(self.device.type, enabled=False), full_float32(self.device):
             return self.extract(x)
 
     def train(self, mode: bool = True) -> Self:
@@ -174,7 +178,7 @@ class FeatureExtractor(nn.Module, ABC):
 
 
 @contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> Iterator[None]:
     """Without TF32, in which CUDA's convolutions compute unless told otherwise."""
     if device.type != "cuda" or not hasattr(torch.backends.cudnn, "conv"):
         yield

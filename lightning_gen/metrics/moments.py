@@ -33,7 +33,7 @@ class ReferenceStatistics:
     Attributes:
         mean: (d,) float64.
         cov: (d, d) float64, normalised by n − 1.
-        n: number of samples behind it, ≥ 2.
+        n: number of samples behind it, ≥ 2; None where imported statistics do not tell.
         protocol: how it came about (extractor, split, fingerprint of the data); JSON-able.
         spatial: mean and covariance of the spatial features, or None.
         features: (n, d) float32, those of each sample in the order of the data, or None.
@@ -42,7 +42,7 @@ class ReferenceStatistics:
 
     mean: Tensor
     cov: Tensor
-    n: int
+    n: int | None
     protocol: dict[str, Any] = field(default_factory=dict)
     spatial: "ReferenceStatistics | None" = None
     features: Tensor | None = None
@@ -52,6 +52,12 @@ class ReferenceStatistics:
     def factor(self) -> Tensor:
         """(d, r) float64, F with F Fᵀ = cov; computed once."""
         return covariance_factor(self.cov)
+
+    @property
+    def rows(self) -> Tensor:
+        """`features`, of a reference that was made with them."""
+        assert self.features is not None
+        return self.features
 
     def to(self, device: torch.device | str) -> "ReferenceStatistics":
         """The same statistics on `device`."""
@@ -73,7 +79,7 @@ class ReferenceStatistics:
             UserError: if it was made by another extractor, with other weights, resize, dtype or rounding, or of fewer
                 than 2 samples.
         """
-        if self.n < 2:
+        if self.n is not None and self.n < 2:
             raise UserError(f"the reference of {name} holds {self.n} samples, but needs at least 2")
         made = self.protocol.get("extractor")
         if made is None:  # imported numbers, of which only the size is known

@@ -22,6 +22,10 @@ _FORMAT = 2
 class ReferenceData(Protocol):
     """What a source of data offers to metrics."""
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of its splits."""
+
     def rows(
         self, split: str, rank: int, world_size: int, batch_size: int, limit: int | None
     ) -> Iterable[Mapping[str, Any]]:
@@ -83,7 +87,7 @@ def reference_statistics(
         rows = _Rows(extractor, wanted)
         rows.read(data, split, num, rank, world_size, batch_size)
         statistics = rows.reduce(protocol, rank, world_size)
-        if statistics.n < 2:
+        if statistics.n is not None and statistics.n < 2:
             raise UserError(f"split {split!r} holds {statistics.n} rows, but reference statistics need at least 2")
         if rank == 0:
             _write(_path(folder, protocol), statistics)

@@ -47,13 +47,13 @@ def test_stays_frozen_in_eval_and_float32_whatever_happens_around_it():
 
 
 def test_tf32_is_off_within_and_restored_after():
-    from lightning_gen.metrics.extractors import _full_float32
+    from lightning_gen.metrics.extractors import full_float32
 
     if not hasattr(torch.backends.cudnn, "conv"):
         pytest.skip("this torch has no fp32_precision")
     flags = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = [f.fp32_precision for f in flags]
-    with _full_float32(torch.device("cuda")):  # flags only: no GPU is needed
+    with full_float32(torch.device("cuda")):  # flags only: no GPU is needed
         assert [f.fp32_precision for f in flags] == ["ieee", "ieee"]
     assert [f.fp32_precision for f in flags] == before
 

@@ -6,7 +6,7 @@ import torch
 from metrics_fakes import Linear, Table, vectors
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FID, reference_statistics
+from lightning_gen.metrics import FID, SpatialFID, frechet_distance, reference_statistics
 
 
 def test_moments_for_any_batch_size_far_from_the_origin(tmp_path):
@@ -95,3 +95,70 @@ def test_fid_takes_its_reference_from_data(tmp_path):
     assert protocol["reference"]["split"] == "train"
     assert protocol["reference"]["num"] == protocol["reference"]["limit"] == 90
     assert protocol["num_samples"] == 100
+
+
+class Classed(Table):
+    def rows(self, *args, **kwargs):
+        for batch in super().rows(*args, **kwargs):
+            yield batch | {"y": (batch["x"][:, 0] > 0).long()}
+
+
+class Mapped(Linear):
+    """With spatial features."""
+
+    num_spatial = 3
+
+    def extract(self, x):
+        features = super().extract(x)
+        return type(features)(features.pooled, features.logits, x[:, :3] * 2)
+
+
+def test_features_classes_and_spatial_statistics_are_kept_where_needed(tmp_path):
+    x = vectors(1101)
+    table = Classed(x)
+    s = reference_statistics(Mapped(), table, cache_dir=tmp_path)
+    assert s.features is s.y is s.spatial is None
+    full = reference_statistics(Mapped(), table, cache_dir=tmp_path, needs={"features", "spatial"}, batch_size=100)
+    assert table.reads == 2  # the file lacked them
+    assert torch.equal(full.features, Linear()(x).pooled)
+    assert torch.equal(full.y, (x[:, 0] > 0).long())
+    torch.testing.assert_close(full.spatial.cov, torch.cov(2 * x[:, :3].T.double()))
+    torch.testing.assert_close(full.cov, s.cov, rtol=1e-12, atol=1e-14)
+    again = reference_statistics(Mapped(), table, cache_dir=tmp_path, needs={"features"})
+    assert table.reads == 2
+    assert torch.equal(again.features, full.features)
+    assert torch.equal(again.y, full.y)
+    assert again.spatial is None  # not read where nobody asks
+    assert reference_statistics(Mapped(), table, cache_dir=tmp_path).features is None
+    assert table.reads == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_features_that_are_not_finite_name_the_row(tmp_path):
+    x = vectors(60)
+    x[41] = torch.inf
+    with pytest.raises(UserError, match=r"extractor .linear. gave NaN.* sample 41 of the set"):
+        reference_statistics(Linear(), Table(x), cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reference_of_another_extractor_says_what_differs(tmp_path):
+    s = reference_statistics(Linear(), Table(vectors(60)), cache_dir=tmp_path)
+    with pytest.raises(UserError, match=r"fid_linear was made with another extractor \(weights_sha256 '0', not '1'\)"):
+        FID(Linear(seed=1)).set_reference(s)
+
+
+def test_spatial_fid(tmp_path):
+    data, x = Table(vectors(300)), vectors(200, 1)
+    metric = SpatialFID(Mapped())
+    assert metric.name == "sfid_linear"
+    metric.fit_reference(data, cache_dir=tmp_path)
+    metric.begin(200)
+    metric.update(x)
+    first, second = ((2 * t[:, :3]).double() for t in (data.x, x))
+    expected = frechet_distance(first.mean(0), torch.cov(first.T), second.mean(0), torch.cov(second.T))
+    assert float(metric.compute()) == pytest.approx(float(expected), rel=1e-9)
+    with pytest.raises(UserError, match="extractor 'linear' gives none"):
+        SpatialFID(Linear())
+    with pytest.raises(UserError, match="was made without spatial"):
+        metric.set_reference(reference_statistics(Mapped(), data, cache_dir=tmp_path))

@@ -1,0 +1,250 @@
+"""`lightning_gen evaluate --ckpt_path`: metrics over checkpoints, resumed where an earlier sweep stopped."""
+
+import glob
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric import Fabric
+
+from lightning_gen.callbacks import Evaluation
+from lightning_gen.callbacks.evaluation import cache_folder
+from lightning_gen.checkpoints import Weights, configuration, instantiate, load_state, read_checkpoint
+from lightning_gen.commands.pictures import neighbour_pairs, sample_grid
+from lightning_gen.commands.processes import start
+from lightning_gen.commands.results import (
+    Results,
+    Row,
+    best_of,
+    by_run,
+    check_output,
+    differing,
+    free_target,
+    number,
+    table,
+)
+from lightning_gen.data import DataModule
+from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
+from lightning_gen.metrics.distributed import from_rank_zero
+from lightning_gen.model import GenerativeModel
+
+
+def sweep(
+    ckpt_path: str,
+    changes: dict[str, Any],
+    output: str | None,
+    config: str | None,
+    weights: Weights,
+    memorisation: bool,
+    report: str | None,
+    accelerator: str,
+    devices: int | str,
+    num_nodes: int,
+    allow: str,
+) -> None:
+    """Measure every checkpoint that `ckpt_path` matches, in order of its step; those measured already are not again.
+
+    Args:
+        ckpt_path: a file, or a pattern of files.
+        changes: arguments of `Evaluation` in place of the recipe's.
+        output: results go to this path with `.json`, `.csv` and `.png`; None for `evaluation` in the run's folder.
+        config: YAML file laid over the checkpoint's configuration.
+        weights: `ema` (where there are averages) or `raw`.
+        memorisation: also look for copies of training samples.
+        report: folder for a page that compares the runs; None for none.
+        accelerator: as Lightning names them.
+        devices: processes on this machine.
+        num_nodes: machines.
+        allow: packages that the checkpoint may name classes of, separated by commas.
+
+    Raises:
+        UserError: for anything wrong with these.
+    """
+    paths = [Path(path) for path in glob.glob(ckpt_path, recursive=True)]
+    if not paths:
+        raise UserError(
+            f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints"
+        )
+    target = Path(output).with_suffix("") if output else _default_output(sorted(paths))
+    check_output(target)
+    fabric = start(accelerator, devices, num_nodes)
+    candidates = _in_order([_candidate(path, allow, config, changes, memorisation) for path in paths])
+    benches = _benches(candidates, fabric)
+    protocol = _protocol(benches[candidates[0].bench][1])
+    results = from_rank_zero(
+        lambda: Results(target if output else free_target(target, protocol), protocol), fabric.world_size
+    )
+    rows = [_measure(candidate, *benches[candidate.bench], weights, results, fabric) for candidate in candidates]
+    if fabric.is_global_zero:
+        _finish(rows, {str(c.path): c for c in candidates}, benches, results, report, fabric)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A checkpoint to measure, and on what."""
+
+    path: Path
+    step: int
+    model: dict[str, Any]
+    bench: str
+    """The settings of its data and evaluations, as JSON; checkpoints that share them share the work."""
+
+
+_Bench = tuple[DataModule, list[Evaluation]]
+
+
+def _candidate(path: Path, allow: str, config: str | None, changes: dict[str, Any], memorisation: bool) -> _Candidate:
+    checkpoint = read_checkpoint(path, mmap=True)
+    settings = _lay_over(configuration(checkpoint, path, allow), config)
+    bench = {"data": settings["data"], "evaluations": _evaluations(settings, changes, memorisation)}
+    return _Candidate(path, checkpoint.get("global_step", 0), settings["model"], json.dumps(bench, sort_keys=True))
+
+
+def _in_order(candidates: list[_Candidate]) -> list[_Candidate]:
+    """By step; without a `last.ckpt` beside another checkpoint of its step."""
+    same = {(c.path.parent, c.step) for c in candidates if c.path.name != "last.ckpt"}
+    kept = [c for c in candidates if c.path.name != "last.ckpt" or (c.path.parent, c.step) not in same]
+    return sorted(kept, key=lambda c: (c.step, str(c.path)))
+
+
+def _measure(
+    candidate: _Candidate,
+    data: DataModule,
+    evaluations: list[Evaluation],
+    weights: Weights,
+    results: Results,
+    fabric: Fabric,
+) -> Row:
+    """The row of a checkpoint, measured unless an earlier sweep did."""
+    model, loaded = _load(candidate, weights)
+    row: Row = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded}
+    row["sha256"] = from_rank_zero(lambda: file_sha256(candidate.path), fabric.world_size)
+    if (known := results.find(**row)) is not None:
+        return known
+    for evaluation in evaluations:
+        row |= evaluation.measure(model.to(fabric.device), data, fabric.global_rank, fabric.world_size)
+        row |= evaluation.details()
+    return results.add(row) if fabric.is_global_zero else row
+
+
+def _load(candidate: _Candidate, weights: Weights) -> tuple[GenerativeModel, Weights]:
+    model: GenerativeModel = instantiate(GenerativeModel, candidate.model)
+    return model.eval(), load_state(model, read_checkpoint(candidate.path, mmap=True), weights)
+
+
+def _finish(
+    rows: list[Row],
+    candidates: dict[str, _Candidate],
+    benches: dict[str, _Bench],
+    results: Results,
+    report: str | None,
+    fabric: Fabric,
+) -> None:
+    """Print the table and name the best, draw the curve and the nearest training images, write the report."""
+    from lightning_gen.commands.report import Entry, write_report
+
+    print(table(rows))
+    for name, best in results.best().items():
+        print(f"best {name}: {number(best, name)} at step {best['step']} ({best['checkpoint']})")
+    written = [results.path("json"), results.path("csv"), results.draw()]
+    entries = []
+    for label, run in by_run(rows).items():
+        first, how = next(iter(results.protocol.items()))
+        row = best_of(run, first, how["higher_is_better"]) or run[-1]
+        candidate = candidates[row["checkpoint"]]
+        data, (evaluation, *_) = benches[candidate.bench]
+        model = _load(candidate, row["weights"])[0].to(fabric.device)
+        near = row.get("neighbours") if evaluation.reference is None else None  # else they are no rows of the data
+        pairs = neighbour_pairs(model, data, near, evaluation.seed)
+        grid = sample_grid(model, data, evaluation.seed) if report else None
+        entries.append(Entry(label, run, grid, pairs, f"checkpoint {row['checkpoint']}, step {row['step']}"))
+    if len(entries) == 1 and entries[0].neighbours is not None:
+        written.append(results.draw_neighbours(entries[0].neighbours))
+    if report:
+        written.append(write_report(Path(report), entries, results.protocol, results.best(), evaluation.seed))
+    print("\n" + "\n".join(map(str, written)))
+
+
+def _evaluations(settings: dict[str, Any], changes: dict[str, Any], memorisation: bool) -> list[dict[str, Any]]:
+    """Arguments of the recipe's evaluations with what the command line changes; of a plain one if it has none."""
+    trainer = settings.get("trainer") or {}
+    own = [
+        callback["init_args"] for callback in trainer.get("callbacks") or [] if _names(callback, Evaluation.__name__)
+    ]
+    if not own and "extractor" not in changes:
+        raise UserError(
+            "the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3"
+        )
+    root = trainer.get("default_root_dir")
+    below = {"cache_dir": cache_folder(root)} if root and Path(root).is_dir() else {}
+    plain = {"metrics": [{"class_path": "FID"}]}
+    if not own or "extractor" in changes or "metrics" in changes:  # one list of metrics on one extractor
+        own = [*own, plain][:1]
+    found = [
+        below | {key: value for key, value in arguments.items() if value is not None} | changes for arguments in own
+    ]
+    if memorisation and not any(_names(metric, "Memorisation") for each in found for metric in each["metrics"]):
+        found[0] = found[0] | {"metrics": [*found[0]["metrics"], {"class_path": "Memorisation"}]}
+    return found
+
+
+def _names(part: Any, name: str) -> bool:
+    """Whether a class in a configuration, with its arguments or not, is `name`."""
+    path = part["class_path"] if isinstance(part, dict) else part
+    return str(path).rsplit(".", 1)[-1] == name
+
+
+def _benches(candidates: list[_Candidate], fabric: Fabric) -> dict[str, _Bench]:
+    """Set up what the checkpoints need, and see that their numbers can stand in one table."""
+    benches: dict[str, _Bench] = {}
+    first = candidates[0]
+    for candidate in candidates:
+        if candidate.bench in benches:
+            continue
+        settings = json.loads(candidate.bench)
+        data = instantiate(DataModule, settings["data"])
+        from_rank_zero(data.prepare_data, fabric.world_size)
+        evaluations = [
+            instantiate(Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments})
+            for arguments in settings["evaluations"]
+        ]
+        for evaluation in evaluations:
+            evaluation.prepare(data, fabric.device, fabric.global_rank, fabric.world_size)
+        benches[candidate.bench] = data, evaluations
+        if (other := _protocol(evaluations)) != (own := _protocol(benches[first.bench][1])):
+            raise UserError(
+                f"{first.path} and {candidate.path} are measured differently ({differing(own, other)}), so their"
+                " numbers cannot be compared: evaluate them apart"
+            )
+    return benches
+
+
+def _protocol(evaluations: list[Evaluation]) -> dict[str, Any]:
+    return {name: how for evaluation in evaluations for name, how in evaluation.protocol().items()}
+
+
+def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
+    """`settings` with the values of a YAML file in place of its own."""
+    if config is None:
+        return settings
+    try:
+        over = yaml.safe_load(Path(config).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"--config {config} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(over, dict):
+        raise UserError(f"--config {config} holds no settings: give keys such as data, with what replaces their values")
+
+    def merge(below: Any, above: Any) -> Any:
+        if isinstance(below, dict) and isinstance(above, dict):
+            return below | {key: merge(below.get(key), value) for key, value in above.items()}
+        return above
+
+    return merge(settings, over)
+
+
+def _default_output(paths: list[Path]) -> Path:
+    folder = paths[0].parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "evaluation"
