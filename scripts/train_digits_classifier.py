@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.data import Digits
-from lightning_gen.metrics.digits_classifier import NUM_FEATURES, SIZE, WEIGHTS, DigitsNetwork, to_grey
+from lightning_gen.metrics.extractors.digits_classifier import NUM_FEATURES, SIZE, WEIGHTS, DigitsNetwork, to_grey
 
 SEED, EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 0, 100, 64, 3e-3, 0.05
 

@@ -152,7 +152,9 @@ def test_flags_exist(options):
         if not page.exists():
             continue
         text = page.read_text()
-        for line in re.findall(r"lightning_gen (?:fit|validate|test|predict|sample|evaluate|reference|weights)\b[^`\n]*", text):
+        for line in re.findall(
+            r"lightning_gen (?:fit|validate|test|predict|sample|evaluate|reference|weights)\b[^`\n]*", text
+        ):
             command = line.split()[1]
             for flag in re.findall(r"(?<!\S)--[\w.]+", line):
                 assert known(flag, options[command] | GLOBAL), f"{page.name}: {line}"

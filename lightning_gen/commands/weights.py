@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_gen.errors import UserError, nearest
-from lightning_gen.metrics import digits_classifier, hugging_face_files, inception_weights
-from lightning_gen.metrics.weights_files import file_sha256
+from lightning_gen.files import file_sha256
+from lightning_gen.metrics.extractors import digits_classifier, hugging_face_files, inception_weights
 
 Row = tuple[str, str, str, str]
 """A place, the file's size and SHA-256, and the state of it."""

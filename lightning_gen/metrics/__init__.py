@@ -4,23 +4,23 @@ from lightning_gen.metrics.base import GenerativeMetric
 from lightning_gen.metrics.class_diversity import ClassDiversity
 from lightning_gen.metrics.class_fid import ClassFID
 from lightning_gen.metrics.classification_accuracy import ClassificationAccuracy
-from lightning_gen.metrics.clip import CLIP
 from lightning_gen.metrics.cmmd import CMMD
-from lightning_gen.metrics.digits_classifier import DigitsClassifier
-from lightning_gen.metrics.dinov2 import DINOv2
 from lightning_gen.metrics.engine import measure, measure_batches, protocols
 from lightning_gen.metrics.extractors import FeatureExtractor, Features, quantise_images
+from lightning_gen.metrics.extractors.clip import CLIP
+from lightning_gen.metrics.extractors.digits_classifier import DigitsClassifier
+from lightning_gen.metrics.extractors.dinov2 import DINOv2
+from lightning_gen.metrics.extractors.inception_v3 import InceptionV3
+from lightning_gen.metrics.extractors.module import ModuleExtractor
+from lightning_gen.metrics.extractors.raw import Raw
 from lightning_gen.metrics.fid import FID, frechet_distance
 from lightning_gen.metrics.fid_infinity import FIDInfinity
 from lightning_gen.metrics.inception_score import InceptionScore
-from lightning_gen.metrics.inception_v3 import InceptionV3
 from lightning_gen.metrics.kid import KID
 from lightning_gen.metrics.memorisation import Memorisation
-from lightning_gen.metrics.module import ModuleExtractor
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.path_length import PathLength
 from lightning_gen.metrics.precision_recall import DensityCoverage, PrecisionRecall
-from lightning_gen.metrics.raw import Raw
 from lightning_gen.metrics.reference import reference_statistics
 from lightning_gen.metrics.rows import RowMetric
 from lightning_gen.metrics.sfid import SpatialFID

@@ -110,7 +110,7 @@ def measure_batches(
 def protocols(
     metrics: Sequence[GenerativeMetric], num_samples: int, seed: int | None, **more: Any
 ) -> dict[str, dict[str, Any]]:
-    """What a reader needs beside each value, by the metric's name; JSON-able.
+    """What a reader needs beside each value, by its name; JSON-able.
 
     Args:
         metrics: as given to `measure`.
@@ -118,7 +118,8 @@ def protocols(
         seed: likewise; None where samples were not drawn from one.
         more: further facts about the samples, such as `weights="ema"`.
     """
-    return {m.name: {**m.protocol(), "num_samples": num_samples, "seed": seed, **more} for m in metrics}
+    told = {m.name: {**m.protocol(), "num_samples": num_samples, "seed": seed, **more} for m in metrics}
+    return {name: how for own, how in told.items() for name in how.get("values", [own])}
 
 
 def _begin(metrics: Sequence[GenerativeMetric], num_samples: int, device: torch.device | str) -> None:

@@ -103,7 +103,8 @@ class Memorisation(RowMetric):
             held_out = self.held_out.features
             assert held_out is not None
             count = min(len(train), len(held_out))
-            seen, unseen = (nearest_row(x, _subset(rows, count))[1] for rows in (train, held_out))
+            seen = distance if count == len(train) else nearest_row(x, _subset(train, count))[1]
+            unseen = nearest_row(x, _subset(held_out, count))[1]
             found[self.ratio_name] = seen.mean() / unseen.mean()
             if tiles.blocks > 1:
                 left_out = tiles.left_out_means(seen) / tiles.left_out_means(unseen)
@@ -176,7 +177,7 @@ class Memorisation(RowMetric):
 
 
 def _subset(rows: Tensor, count: int) -> Tensor:
-    """`count` of the rows, drawn from a fixed seed; all of them, in order, where they are no more."""
+    """`count` of the rows, drawn from a fixed seed; all of them where they are no more."""
     if count == len(rows):
         return rows
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(SUBSET_SEED), device="cpu")

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from lightning_gen.__main__ import main
-from lightning_gen.metrics import inception_weights
-from lightning_gen.metrics.digits_classifier import WEIGHTS
-from lightning_gen.metrics.inception_weights import FILE_NAMES, VARIABLE
+from lightning_gen.metrics.extractors import inception_weights
+from lightning_gen.metrics.extractors.digits_classifier import WEIGHTS
+from lightning_gen.metrics.extractors.inception_weights import FILE_NAMES, VARIABLE
 
 BYTES = b"the published weights" * 1000
 

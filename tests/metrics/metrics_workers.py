@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,21 @@ import torch.distributed as dist
 from metrics_fakes import Linear, Table, sampler, vectors
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FID, InceptionScore, measure, reference_statistics
+from lightning_gen.metrics import (
+    CMMD,
+    FID,
+    KID,
+    ClassDiversity,
+    ClassFID,
+    ClassificationAccuracy,
+    DensityCoverage,
+    FIDInfinity,
+    InceptionScore,
+    Memorisation,
+    PrecisionRecall,
+    measure,
+    reference_statistics,
+)
 from lightning_gen.noise import sample_seeds
 
 WORLDS = (8, 4, 3, 2)
@@ -19,9 +34,32 @@ SETS = {1001: 10, 1000: 10, 7: 1}
 """Numbers of samples, with splits of the inception score."""
 
 
-def metrics_of(splits):
+class Data(Table):
+    """With classes, and as held-out data the same rows the other way round."""
+
+    splits = ("train", "test")
+
+    def rows(self, split="train", rank=0, world_size=1, batch_size=256, limit=None):
+        x = self.x if split == "train" else -self.x
+        return ({"x": x, "y": classes(x)} for x in x[:limit][rank::world_size].split(batch_size) if len(x))
+
+
+def classes(x):
+    return (x[:, 0] > 0).long()
+
+
+def draw(seeds):
+    x = sampler(seeds)
+    return {"x": x, "y": classes(x)}
+
+
+def metrics_of(n):
     e = Linear()
-    return [FID(e), InceptionScore(e, splits=splits)]
+    found = [FID(e), InceptionScore(e, splits=SETS[n]), KID(e), CMMD(e), PrecisionRecall(e), DensityCoverage(e)]
+    found.append(Memorisation(e))
+    if n >= 1000:  # each class needs members, and the extrapolation parts
+        found += [FIDInfinity(e), ClassFID(e), ClassDiversity(e), ClassificationAccuracy(e)]
+    return found
 
 
 def sizes(world_size):
@@ -30,22 +68,23 @@ def sizes(world_size):
 
 def run(rank, world_size, folder):
     warnings.simplefilter("error")
-    warnings.filterwarnings("ignore", message=".*biased upwards.*")
+    warnings.filterwarnings("ignore", message=".*biased upwards.*|.*fewer.*")
     torch.set_num_threads(1)
     torch.manual_seed(rank)  # as after a rank-dependent seed in training
     results = {}
     for n in sizes(world_size) if world_size > 1 else SETS:
-        metrics = metrics_of(SETS[n])
+        metrics = metrics_of(n)
         options = {"cache_dir": folder / f"cache{world_size}-{n}", "rank": rank, "world_size": world_size}
         for metric in metrics:
-            metric.fit_reference(Table(vectors(n)), batch_size=5 + rank, **options)
+            metric.fit_reference(Data(vectors(n)), batch_size=5 + rank, **options)
         for metric in metrics:  # torchmetrics' own way: no engine, one update or none, and a synchronising compute
             metric.begin(n)
             if len(mine := torch.arange(n)[rank::world_size]):
-                metric.update(sampler(sample_seeds(3, mine)), mine)
+                x = sampler(sample_seeds(3, mine))
+                metric.update_features(replace(metric.extractor(x), y=classes(x)), mine)
             results[f"{n} plain {metric.name}"] = float(metric.compute())
         values = measure(
-            sampler,
+            draw,
             metrics,
             num_samples=n,
             batch_size=10 + 7 * rank,
@@ -67,7 +106,7 @@ def _failures(rank, world_size, folder):
     def broken(seeds):
         return sampler(seeds) * (torch.nan if rank == 1 else 1)
 
-    metrics = metrics_of(10)[1:]
+    metrics = [InceptionScore(Linear())]
     with pytest.raises(UserError, match="NaN" if rank == 1 else "another process failed"):
         measure(
             broken,

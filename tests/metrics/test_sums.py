@@ -30,7 +30,7 @@ def test_jackknife_of_a_mean_and_of_a_variance():
     # the variance over N instead of N − 1 has a bias of −Var(mean), which is what the jackknife finds
     biased = torch.stack([groups[torch.arange(20) != b].var(correction=0) for b in range(20)])
     found = bias(x.var(correction=0), biased)
-    assert float(found) == pytest.approx(-float(standard_error(means)) ** 2, rel=1e-9)
+    assert float(found) == pytest.approx(-(float(standard_error(means)) ** 2), rel=1e-9)
 
 
 def points(n, d, seed):
@@ -56,9 +56,7 @@ def test_fid_against_brute_force():
     found = fid_values(x, reference)
     value = frechet_distance(*moments(x), reference.mean, reference.cov)
     block = blocks_of(torch.arange(400), 20)
-    others = torch.stack(
-        [frechet_distance(*moments(x[block != b]), reference.mean, reference.cov) for b in range(20)]
-    )
+    others = torch.stack([frechet_distance(*moments(x[block != b]), reference.mean, reference.cov) for b in range(20)])
     assert found["fid_raw"] == pytest.approx(float(value), rel=1e-10)
     assert found["fid_raw_jackknife"] == pytest.approx(float(20 * value - 19 * others.mean()), rel=1e-8)
     assert found["fid_raw_se"] == pytest.approx(float((19 * others.var(correction=0)).sqrt()), rel=1e-8)

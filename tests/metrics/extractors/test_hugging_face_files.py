@@ -6,8 +6,8 @@ import time
 import pytest
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import hugging_face_files
-from lightning_gen.metrics.dinov2 import DINOv2
+from lightning_gen.metrics.extractors import hugging_face_files
+from lightning_gen.metrics.extractors.dinov2 import DINOv2
 
 WEIGHTS = b"not read here"
 

@@ -1,6 +1,5 @@
-"""What every file of weights needs: an answer in time, a check sum, a reading that runs nothing."""
+"""What every file of weights needs: an answer in time, and a reading that runs nothing."""
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -42,12 +41,6 @@ def within(seconds: float, function: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state(path: Path, owner: str) -> Mapping[str, Tensor]:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import inception_weights
-from lightning_gen.metrics.inception_weights import FILE_NAMES, VARIABLE
+from lightning_gen.metrics.extractors import inception_weights
+from lightning_gen.metrics.extractors.inception_weights import FILE_NAMES, VARIABLE
 
 BYTES = b"the published weights" * 1000
 

@@ -9,10 +9,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FID, FeatureExtractor, hugging_face_files
-from lightning_gen.metrics.clip import CLIP
-from lightning_gen.metrics.dinov2 import DINOv2, original_positions
-from lightning_gen.metrics.weights_files import file_sha256
+from lightning_gen.files import file_sha256
+from lightning_gen.metrics import FID, FeatureExtractor
+from lightning_gen.metrics.extractors import hugging_face_files
+from lightning_gen.metrics.extractors.clip import CLIP
+from lightning_gen.metrics.extractors.dinov2 import DINOv2, original_positions
 
 MEANS = {
     DINOv2: ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),  # ImageNet's
@@ -228,7 +229,7 @@ def test_yaml_builds_it(dinov2):
 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--extractor", type=FeatureExtractor)
-    config = {"class_path": "lightning_gen.metrics.dinov2.DINOv2", "init_args": {"model": str(dinov2[1])}}
+    config = {"class_path": "lightning_gen.metrics.extractors.dinov2.DINOv2", "init_args": {"model": str(dinov2[1])}}
     e = parser.instantiate_classes(parser.parse_object({"extractor": config})).extractor
     holder = torch.nn.ModuleDict({"metric": FID(e.prepare())})
     assert not holder.state_dict()

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_gen.metrics.hugging_face import HuggingFaceExtractor
+from lightning_gen.metrics.extractors.hugging_face import HuggingFaceExtractor
 
 
 class CLIP(HuggingFaceExtractor):

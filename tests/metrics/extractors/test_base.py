@@ -16,7 +16,7 @@ from lightning_gen.metrics import (
     Raw,
     quantise_images,
 )
-from lightning_gen.metrics.digits_classifier import WEIGHTS
+from lightning_gen.metrics.extractors.digits_classifier import WEIGHTS
 
 
 def test_quantise_images():

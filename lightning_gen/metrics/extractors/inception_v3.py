@@ -9,16 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 from lightning_gen.metrics.extractors import QUANTISATION, FeatureExtractor, Features
-from lightning_gen.metrics.inception_network import (
+from lightning_gen.metrics.extractors.inception_network import (
     LAST_LAYERS,
     NUM_CLASSES,
     NUM_SPATIAL,
     InceptionNetwork,
     reaches_spatial,
 )
-from lightning_gen.metrics.inception_resize import resize_like_tensorflow
-from lightning_gen.metrics.inception_weights import file_sha256, find_weights, read_weights
+from lightning_gen.metrics.extractors.inception_resize import resize_like_tensorflow
+from lightning_gen.metrics.extractors.inception_weights import find_weights, read_weights
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # images that pass through the network together on a CPU: of more, the early layers' maps (1.4 million numbers an image)
@@ -39,10 +40,10 @@ class InceptionV3(FeatureExtractor):
         weights_path: the weight file; None looks at $LIGHTNING_GEN_INCEPTION_WEIGHTS, then in torch hub's cache, and
             then downloads 96 MB, at `prepare` or at the first use.
         precision: "fp32" for numbers to report. "bf16" computes the convolutions in bfloat16, which is several times
-            as fast where the hardware has it, and is for monitoring: it is another extractor, named
-            `inception2048_bf16` and so on, whose values and references mix with no others.
-        compile: compile the network at its first use, which takes up to a minute. Values change by rounding only, of
-            float32 or of bfloat16.
+            as fast where the hardware has it and slower elsewhere, and is for monitoring: it is another extractor,
+            named `inception2048_bf16` and so on, whose values and references mix with no others.
+        compile: compile the network at its first use, which takes a minute or two on a CPU and needs a C++ compiler
+            there. Values change by rounding only.
 
     Raises:
         UserError: if the weights are not found, or do not reach the tap.
@@ -50,24 +51,25 @@ class InceptionV3(FeatureExtractor):
 
     def __init__(
         self,
-        feature: Literal["64", "192", "768", "2048"] = "2048",
+        feature: Literal["64", "192", "768", "2048"] | int = "2048",
         weights_path: str | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if feature not in LAST_LAYERS:
+        tap = str(feature)  # YAML reads 768 as a number
+        if tap not in LAST_LAYERS:
             raise UserError(f"InceptionV3: feature is {feature!r}, but must be one of {', '.join(LAST_LAYERS)}")
         if precision not in _DTYPES:
             raise UserError(f"InceptionV3: precision is {precision!r}, but must be one of {', '.join(_DTYPES)}")
-        self.feature, self.weights_path = feature, weights_path
+        self.feature, self.weights_path = tap, weights_path
         self.dtype, self.compiled = _DTYPES[precision], compile
         # an underscore, because "-" separates the parts of a checkpoint's file name
-        self.name = f"inception{feature}" if precision == "fp32" else f"inception{feature}_{precision}"
-        self.num_features = int(feature)
+        self.name = f"inception{tap}" if precision == "fp32" else f"inception{tap}_{precision}"
+        self.num_features = int(tap)
         # the classes follow the last tap: before it, a pass need not go that far
-        self.num_logits = NUM_CLASSES if feature == "2048" else None
-        self.num_spatial = NUM_SPATIAL if reaches_spatial(feature) else None
+        self.num_logits = NUM_CLASSES if tap == "2048" else None
+        self.num_spatial = NUM_SPATIAL if reaches_spatial(tap) else None
 
     def load(self) -> None:
         """Find and read the weights."""

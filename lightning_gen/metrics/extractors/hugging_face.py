@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.extractors import QUANTISATION, FeatureExtractor, Features
-from lightning_gen.metrics.hugging_face_files import (
+from lightning_gen.metrics.extractors.hugging_face_files import (
     find_model,
     import_transformers,
     read_config,

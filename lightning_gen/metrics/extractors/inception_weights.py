@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 from lightning_gen.metrics.distributed import warn
-from lightning_gen.metrics.weights_files import ANSWER_SECONDS, file_sha256, read_state, within
+from lightning_gen.metrics.extractors.weights_files import ANSWER_SECONDS, read_state, within
 
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

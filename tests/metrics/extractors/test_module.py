@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 from lightning_gen.metrics import FID, DigitsClassifier, FeatureExtractor, Features
-from lightning_gen.metrics.digits_classifier import WEIGHTS, DigitsNetwork
-from lightning_gen.metrics.module import ModuleExtractor, state_sha256
-from lightning_gen.metrics.weights_files import file_sha256
+from lightning_gen.metrics.extractors.digits_classifier import WEIGHTS, DigitsNetwork
+from lightning_gen.metrics.extractors.module import ModuleExtractor, state_sha256
 
 
 class Seen(torch.nn.Module):
@@ -162,9 +162,9 @@ def test_yaml_builds_it(digits_weights):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--extractor", type=FeatureExtractor)
     config = {
-        "class_path": "lightning_gen.metrics.module.ModuleExtractor",
+        "class_path": "lightning_gen.metrics.extractors.module.ModuleExtractor",
         "init_args": {
-            "network": {"class_path": "lightning_gen.metrics.digits_classifier.DigitsNetwork"},
+            "network": {"class_path": "lightning_gen.metrics.extractors.digits_classifier.DigitsNetwork"},
             "name": "own",
             "num_features": 32,
             "weights_path": str(digits_weights),

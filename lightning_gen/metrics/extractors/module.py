@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 from lightning_gen.metrics.extractors import QUANTISATION, FeatureExtractor, Features
-from lightning_gen.metrics.weights_files import file_sha256, read_state
+from lightning_gen.metrics.extractors.weights_files import read_state
 
 
 class ModuleExtractor(FeatureExtractor):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_gen.metrics.inception_resize import resize_like_tensorflow
+from lightning_gen.metrics.extractors.inception_resize import resize_like_tensorflow
 
 SIZES = [(32, 32), (28, 20), (299, 299), (512, 512), (64, 400), (1, 3)]
 

@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.weights_files import ANSWER_SECONDS, file_sha256, within
+from lightning_gen.files import file_sha256
+from lightning_gen.metrics.extractors.weights_files import ANSWER_SECONDS, within
 
 CONFIG = "config.json"
 # safetensors first; some models, CLIP's at 336 pixels among them, are published in PyTorch's format only, which

@@ -1,11 +1,14 @@
 import io
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FID, InceptionV3, frechet_distance, inception_v3, inception_weights
+from lightning_gen.files import file_sha256
+from lightning_gen.metrics import FID, InceptionV3, frechet_distance
+from lightning_gen.metrics.extractors import inception_v3
 
 # random weights are not the published ones, which is told
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not the published.*:UserWarning")
@@ -88,7 +91,7 @@ def test_inception_equals_torch_fidelity(weights, images, expected, feature):
             torch.testing.assert_close(getattr(found, kind), values, rtol=1e-5, atol=1e-5 * float(values.std()))
     assert (ours.name, ours.num_features) == (f"inception{feature}", int(feature))
     assert ours.protocol()["dtype"] == "float32"
-    assert ours.protocol()["weights_sha256"] == inception_weights.file_sha256(inception_weights.Path(weights))
+    assert ours.protocol()["weights_sha256"] == file_sha256(Path(weights))
 
 
 @pytest.mark.parametrize(
