@@ -1,6 +1,6 @@
 """Fréchet distance between the Gaussians of features of samples and of data."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,10 +28,11 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
         A float64 scalar ≥ 0, on the device of `mean1`.
     """
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
-    return _distance(mean1, cov1, covariance_factor(cov1), mean2, cov2, covariance_factor(cov2))
+    return factored_distance(mean1, cov1, covariance_factor(cov1), mean2, cov2, covariance_factor(cov2))
 
 
-def _distance(mean1: Tensor, cov1: Tensor, f1: Tensor, mean2: Tensor, cov2: Tensor, f2: Tensor) -> Tensor:
+def factored_distance(mean1: Tensor, cov1: Tensor, f1: Tensor, mean2: Tensor, cov2: Tensor, f2: Tensor) -> Tensor:
+    """`frechet_distance`, where the factors Fᵢ of Σᵢ (`covariance_factor`) are known; all float64."""
     # With Σᵢ = FᵢFᵢᵀ, the eigenvalues of Σ₁Σ₂ are the squared singular values of F₁ᵀF₂. Taking these directly keeps
     # an error of order ε; roots of eigenvalues of a product would turn ε into √ε for every direction that is lacking.
     trace = torch.linalg.svdvals(f1.T @ f2).sum()
@@ -70,6 +71,11 @@ class FID(SumMetric):
     Args:
         extractor: what describes the samples.
         blocks: for error bars, see `SumMetric`; each costs an eigendecomposition of a (d, d) matrix.
+        on_few_samples: what to do with no more samples than features, of which the covariance is singular: "warn", or
+            "stop" before anything is sampled.
+
+    Raises:
+        UserError: if `on_few_samples` is something else.
     """
 
     prefix = "fid"
@@ -77,8 +83,18 @@ class FID(SumMetric):
     needs: ClassVar[frozenset[str]] = frozenset({"moments"})
     corrects_bias = True
 
-    def __init__(self, extractor: FeatureExtractor, blocks: int = NUM_BLOCKS) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        blocks: int = NUM_BLOCKS,
+        on_few_samples: Literal["warn", "stop"] = "warn",
+    ) -> None:
         super().__init__(extractor, blocks)
+        if on_few_samples not in ("warn", "stop"):
+            raise UserError(
+                f"{type(self).__name__}: on_few_samples is {on_few_samples!r}, but must be 'warn' or 'stop'"
+            )
+        self.on_few_samples = on_few_samples
         self.add_block_sum("feature_sum", self.num_features)
         self.add_block_sum("feature_square", self.num_features, self.num_features)
 
@@ -96,13 +112,16 @@ class FID(SumMetric):
         return 2
 
     def check(self, num_samples: int) -> None:
-        """Refuse fewer than 2 samples, and warn of a rank-deficient covariance."""
+        """Refuse fewer than 2 samples, and warn of a singular covariance, or refuse it too."""
         super().check(num_samples)
         if num_samples <= self.num_features:
-            warn(
+            told = (
                 f"{self.name} of {num_samples} samples is biased upwards: it needs many more samples than the "
                 f"{self.num_features} features of its extractor; raise num_samples"
             )
+            if self.on_few_samples == "stop":
+                raise UserError(told)
+            warn(told)
 
     def set_reference(self, reference: ReferenceStatistics) -> None:
         """Compare with `reference`; samples seen so far are forgotten, since sums are taken about its mean."""
@@ -127,7 +146,16 @@ class FID(SumMetric):
         """The distance."""
         reference, (mean, cov) = self._reference(), self._moments(sums)
         own = mean, cov, covariance_factor(cov)
-        return {self.name: _distance(reference.mean, reference.cov, reference.factor, *own)}
+        return {self.name: factored_distance(reference.mean, reference.cov, reference.factor, *own)}
+
+    def compute_all(self) -> dict[str, Tensor]:
+        """The distance with its error bars; of too few samples, a warning of how much of it is bias."""
+        found = super().compute_all()
+        n = int(self.block_count.sum())
+        if n <= self.num_features and f"{self.name}_jackknife" in found:
+            excess = float(found[self.name] - found[f"{self.name}_jackknife"])
+            warn(f"{self.name} of {n} samples is too high by about {excess:.3g}, as the jackknife estimates")
+        return found
 
     def replicate(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """The distance, in the fast form."""

@@ -1,6 +1,6 @@
 """FID of features that keep their place in the image."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ class SpatialFID(FID):
     Args:
         extractor: one with spatial features, such as `InceptionV3` with feature 768 or 2048.
         blocks: see `FID`.
+        on_few_samples: see `FID`.
 
     Raises:
         UserError: if the extractor has no spatial features.
@@ -27,10 +28,15 @@ class SpatialFID(FID):
     prefix = "sfid"
     needs: ClassVar[frozenset[str]] = frozenset({"spatial"})
 
-    def __init__(self, extractor: FeatureExtractor, blocks: int = NUM_BLOCKS) -> None:
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        blocks: int = NUM_BLOCKS,
+        on_few_samples: Literal["warn", "stop"] = "warn",
+    ) -> None:
         if extractor.num_spatial is None:
             raise UserError(f"SpatialFID needs spatial features, but extractor {extractor.name!r} gives none")
-        super().__init__(extractor, blocks)
+        super().__init__(extractor, blocks, on_few_samples)
 
     @property
     def num_features(self) -> int:

@@ -117,6 +117,21 @@ def test_too_few_samples_is_told_before_sampling():
     with pytest.warns(UserWarning, match="biased upwards.* the 8 features"):
         metric.check(8)
     metric.check(9)
+    with pytest.raises(UserError, match="num_samples|samples is biased"):
+        FID(Linear(d=8), on_few_samples="stop").check(8)
+    with pytest.raises(UserError, match="on_few_samples is 'raise'"):
+        FID(Linear(d=8), on_few_samples="raise")
+
+
+def test_too_few_samples_are_told_how_much_of_the_value_is_bias():
+    x, data = cloud(250, 300, 0).float(), cloud(2000, 300, 0).float()
+    metric = FID(Raw(300))
+    metric.set_reference(ReferenceStatistics(*moments(data), 2000))
+    with pytest.warns(UserWarning, match="biased upwards"):
+        metric.begin(250)
+    metric.update(x)
+    with pytest.warns(UserWarning, match=r"too high by about [\d.e+]+, as the jackknife"):
+        metric.compute()
 
 
 def test_reference_must_exist_and_fit():

@@ -7,7 +7,7 @@ import torch
 
 from lightning_gen.errors import UserError
 from lightning_gen.files import file_sha256
-from lightning_gen.metrics import FID, InceptionV3, frechet_distance
+from lightning_gen.metrics import FID, InceptionV3, ReferenceStatistics, frechet_distance
 from lightning_gen.metrics.extractors import inception_v3
 
 # random weights are not the published ones, which is told
@@ -119,6 +119,26 @@ def test_fid_equals_torch_fidelity(weights, published):
     moments = [(x.double().mean(0), torch.cov(x.double().T)) for x in (ours(first).pooled, ours(second).pooled)]
     expected = fid_statistics_to_metric(*theirs, verbose=False)["frechet_inception_distance"]
     assert float(frechet_distance(*moments[0], *moments[1])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_fid_equals_torchmetrics_without_antialiasing(weights):
+    from torchmetrics.image import FrechetInceptionDistance
+
+    generator = torch.Generator().manual_seed(2)
+    real, fake = (
+        (torch.rand(70, 3, 12, 12, generator=generator) * scale).mul(255).to(torch.uint8) for scale in (1.0, 0.8)
+    )
+    theirs = FrechetInceptionDistance(feature=64, feature_extractor_weights_path=weights, antialias=False)
+    theirs.set_dtype(torch.float64)
+    theirs.update(real, real=True)
+    theirs.update(fake, real=False)
+    ours = InceptionV3("64", weights)
+    fid = FID(ours)
+    x = ours(real).pooled.double()
+    fid.set_reference(ReferenceStatistics(x.mean(0), torch.cov(x.T), len(x)))
+    fid.begin(len(fake))
+    fid.update(fake)
+    assert float(fid.compute()) == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 
 def test_grey_images_are_seen_as_colour(weights, images):
