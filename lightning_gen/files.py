@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def replacing(path: Path, contended: bool = False) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # one name where one process writes, so that the next write takes over what a killed one left
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial" if contended else f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial" if contended else f".{path.name}.partial")
     try:
         yield partial
         os.replace(partial, path)

@@ -6,14 +6,15 @@
 The first `--num_reference` images are the reference. Compared with it are the next as many, and `--num` images from
 there on, as they are and with Gaussian noise (standard deviation in grey levels, rounded and clamped), Gaussian blur
 (standard deviation in pixels) and JPEG compression (PIL's quality, with its default 4:2:0 subsampling). A FID that can
-be trusted rises with each. Writes a table (.md), a plot (.png) and the numbers with their protocol (.json).
+be trusted rises with each. Writes a table (.md), a plot (.png) and the numbers with their protocol (.json); stopped, it
+goes on where it was.
 """
 
 import argparse
 import io
 import json
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,9 @@ def jpeg(x: Tensor, quality: float) -> Tensor:
 
 
 CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float], Tensor], tuple[float, ...], str]] = {
-    "noise": (noise, (4, 8, 16, 32, 64), "σ, grey levels"),
-    "blur": (blur, (0.4, 0.6, 0.8, 1.2, 2.0), "σ, pixels"),
-    "JPEG": (jpeg, (95, 75, 50, 25, 10), "quality"),
+    "noise": (noise, (4, 16, 64), "σ, grey levels"),
+    "blur": (blur, (0.5, 1.0, 2.0), "σ, pixels"),
+    "JPEG": (jpeg, (75, 25, 10), "quality"),
 }
 
 
@@ -93,33 +94,30 @@ def main() -> None:
     fid = FID(extractor)
     fid.fit_reference(Part(x[: args.num_reference]), split="first images")
     others = x[args.num_reference :]
-    results: list[dict] = []
-
-    def compare(kind: str, strength: float | None, images: Tensor) -> None:
-        start = time.perf_counter()
-        values = measure_batches(batches(images), [fid], num_samples=len(images), device="cpu")
-        seconds = time.perf_counter() - start
-        row = {
-            "images": kind,
-            "strength": strength,
-            "num": len(images),
-            **values,
-            "images_per_second": len(images) / seconds,
-        }
-        results.append(row)
-        print(json.dumps(row), flush=True)
-
-    compare("the next images", None, others)
-    few = others[: args.num]
-    compare("some of them", None, few)
-    for kind, (corrupt, strengths, _) in CORRUPTIONS.items():
-        for strength in strengths:
-            compare(kind, strength, corrupt(few, strength))
     output = Path(args.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.with_suffix(".json").write_text(
-        json.dumps({"protocol": fid.protocol(), "results": results}, indent=2) + "\n"
-    )
+    results: list[dict] = []
+    if output.with_suffix(".json").exists():  # of a run that was stopped
+        old = json.loads(output.with_suffix(".json").read_text())
+        results = old["results"] if old["reference"] == fid.protocol()["reference"] else []
+
+    def compare(kind: str, strength: float | None, images: Callable[[], Tensor]) -> None:
+        if any((row["images"], row["strength"]) == (kind, strength) for row in results):
+            return
+        x = images()
+        values = measure_batches(batches(x), [fid], num_samples=len(x), device="cpu")
+        results.append({"images": kind, "strength": strength, "num": len(x), **values})
+        print(json.dumps(results[-1]), flush=True)
+        protocol = fid.protocol()
+        content = {"protocol": protocol, "reference": protocol["reference"], "results": results}
+        output.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
+
+    compare("the next images", None, lambda: others)
+    few = others[: args.num]
+    compare("some of them", None, lambda: few)
+    for kind, (corrupt, strengths, _) in CORRUPTIONS.items():
+        for strength in strengths:
+            compare(kind, strength, partial(corrupt, few, strength))
     output.with_suffix(".md").write_text(table(results, fid.name))
     draw(results, fid.name, output.with_suffix(".png"))
 

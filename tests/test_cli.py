@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,66 @@ def test_another_evaluation_takes_another_name(checkpoint, tmp_path):
     for samples in (40, 40, 50):
         run(["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", f"--num_samples={samples}"])
     assert sorted(p.name for p in (tmp_path / "run").glob("*.json")) == ["evaluation.json", "evaluation_1.json"]
+
+
+def test_a_stopped_sweep_goes_on_but_not_with_another_model(checkpoint, tmp_path, monkeypatch):
+    from lightning_gen.callbacks import Evaluation
+
+    calls, measure = [], Evaluation.measure
+    monkeypatch.setattr(Evaluation, "measure", lambda *args: calls.append(1) or measure(*args))
+    paths = [checkpoint(f"run/checkpoints/{step}.ckpt", step) for step in (1, 2)]
+    command = ["evaluate", "--accelerator=cpu", f"--output={tmp_path}/e"]
+    run([*command, f"--ckpt_path={paths[0]}"])
+    run([*command, f"--ckpt_path={tmp_path}/run/checkpoints/*.ckpt"])
+    assert len(calls) == 2
+    assert [row["step"] for row in json.loads((tmp_path / "e.json").read_text())["results"]] == [1, 2]
+    over = tmp_path / "over.yaml"
+    over.write_text("model: {init_args: {num_critic_steps: 3}}")
+    run([*command, f"--ckpt_path={paths[0]}", f"--config={over}"])
+    assert len(calls) == 3
+    checkpoint("run/checkpoints/1.ckpt", 1)  # the same name, other weights
+    run([*command, f"--ckpt_path={paths[0]}"])
+    assert len(calls) == 4
+
+
+def test_a_broken_checkpoint_does_not_stop_the_others(checkpoint, tmp_path, capsys):
+    for step in (1, 2, 3):
+        path = checkpoint(f"run/checkpoints/{step}.ckpt", step)
+        if step == 2:
+            content = torch.load(path)
+            content["state_dict"] = {k: torch.full_like(v, torch.nan) for k, v in content["state_dict"].items()}
+            torch.save(content, path)
+    with pytest.raises(SystemExit):
+        run(["evaluate", "--accelerator=cpu", f"--ckpt_path={tmp_path}/run/checkpoints/*.ckpt"])
+    assert re.search(r"error: \S+2\.ckpt could not be measured: sample 0 of the set holds NaN", capsys.readouterr().err)
+    results = json.loads((tmp_path / "run" / "evaluation.json").read_text())["results"]
+    assert [row["step"] for row in results] == [1, 3]
+
+
+def test_flags_of_the_other_way_in_are_refused(checkpoint, tmp_path, capsys):
+    path = checkpoint("run/1.ckpt")
+    over = tmp_path / "over.yaml"
+    over.write_text("modle: {}")
+    for flags, told in (
+        (["--labels"], "--labels is about files of images"),
+        (["--num_workers=2"], "--num_workers is about files of images"),
+        ([f"--samples={tmp_path}"], "either --ckpt_path"),
+        ([f"--config={over}"], "'modle' is no key of a recipe"),
+    ):
+        with pytest.raises(SystemExit):
+            run(["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", *flags])
+        assert told in capsys.readouterr().err
+
+
+def test_statistics_made_ahead_are_the_reference_of_checkpoints(checkpoint, tmp_path):
+    import numpy as np
+
+    path = checkpoint("run/1.ckpt")
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(2), sigma=np.eye(2))
+    run(["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", f"--reference={tmp_path}/stats.npz"])
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert list(result["protocol"]) == ["fid_raw"]
+    assert result["protocol"]["fid_raw"]["reference"]["num"] is None
 
 
 def test_the_last_checkpoint_is_not_measured_twice(checkpoint, tmp_path):

@@ -15,6 +15,7 @@ from lightning_gen.data import DataModule
 from lightning_gen.data.sample_files import SampleFiles, open_samples
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols
+from lightning_gen.metrics.distributed import together
 from lightning_gen.metrics.engine import Sampler
 from lightning_gen.metrics.statistics_import import given_reference
 from lightning_gen.model import GenerativeModel
@@ -75,7 +76,7 @@ class Evaluation(AtValidations):
         self.num_reference = num_reference
         self.cache_dir = cache_dir
         self.reference = reference
-        self._prepared = False
+        self._prepared: DataModule | None = None
 
     # ---------------------------------------------------------------- measuring
 
@@ -85,11 +86,11 @@ class Evaluation(AtValidations):
         Raises:
             UserError: if weights are missing, the split does not exist, or there are too few samples for a metric.
         """
-        if self._prepared:
+        if self._prepared is data:
             return
         for metric in self.metrics:
             metric.check(self.num_samples)
-        self.extractor.prepare()
+        together(self.extractor.prepare, world_size)  # weights may be missing on one machine
         self.extractor.to(device)
         options = {
             "cache_dir": self.cache_dir,
@@ -106,7 +107,7 @@ class Evaluation(AtValidations):
         else:
             for metric in self.metrics:
                 metric.fit_reference(data, split=self.split, num=self.num_reference, **options)
-        self._prepared = True
+        self._prepared = data
 
     def _take_reference(self, path: str, **options: Any) -> None:
         def images() -> SampleFiles:

@@ -50,6 +50,9 @@ def evaluate(
     }
     changes = {key: value for key, value in chosen.items() if value is not None}
     if ckpt_path is not None:
+        for name, value in (("labels", labels), ("num_workers", num_workers)):
+            if value not in (False, None):
+                raise UserError(f"--{name} is about files of images, but --ckpt_path draws its own: leave it out")
         from lightning_gen.commands.sweep import sweep
 
         sweep(ckpt_path, changes, **options)

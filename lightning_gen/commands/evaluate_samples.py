@@ -11,12 +11,12 @@ from lightning_gen.callbacks import Evaluation
 from lightning_gen.checkpoints import instantiate
 from lightning_gen.commands.pictures import PAIRS_A_ROW
 from lightning_gen.commands.processes import start
-from lightning_gen.commands.results import Results, Row, check_output, free_target, table
+from lightning_gen.commands.results import Results, Row, check_output, free_target, output_path, table
 from lightning_gen.data import Images
 from lightning_gen.data.sample_files import SampleFiles, open_samples
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure_batches, protocols
-from lightning_gen.metrics.distributed import from_rank_zero
+from lightning_gen.metrics.distributed import from_rank_zero, together
 from lightning_gen.metrics.memorisation import Memorisation
 from lightning_gen.metrics.statistics_import import given_reference, has_features
 
@@ -60,11 +60,13 @@ def evaluate_samples(
         UserError: for anything wrong with these.
     """
     _check(changes, config, num_workers)
-    target = Path(output).with_suffix("") if output else _beside(Path(samples))
-    check_output(target)
+    target = output_path(output) if output else _beside(Path(samples))
     reference: str | None = changes.get("reference")
     extractor, metrics = _metrics(changes, reference, memorisation)
     fabric = start(accelerator, devices, num_nodes)
+    from_rank_zero(lambda: check_output(target), fabric.world_size)
+    if report:
+        from_rank_zero(lambda: check_output(Path(report) / "index", "--report"), fabric.world_size)
     opened = from_rank_zero(
         lambda: open_samples(samples, "--samples", changes.get("num_samples"), labels, num_workers), fabric.world_size
     )
@@ -72,7 +74,7 @@ def evaluate_samples(
         warnings.simplefilter("ignore")  # of what is warned about when the set begins
         for metric in metrics:
             metric.check(len(opened))
-    extractor.prepare()
+    together(extractor.prepare, fabric.world_size)
     batch_size = changes.get("batch_size", BATCH_SIZE)
     real = _compare(metrics, extractor, reference, opened, labels, batch_size, fabric)
     protocol = protocols(metrics, num_samples=len(opened), seed=None)
@@ -189,6 +191,12 @@ def _show(row: Row, samples: SampleFiles, reference: SampleFiles | None, results
     """Print the table, draw the nearest reference images, write the report."""
     for note in samples.notes + (reference.notes if reference else []):
         print(f"note: {note}")
+    if reference is not None and reference.images.shape != samples.images.shape:
+        sizes = (
+            f"{height}×{width} with {channels} channels"
+            for channels, height, width in (samples.images.shape, reference.images.shape)
+        )
+        print(f"note: samples are {next(sizes)} but the reference is {next(sizes)}: what differs may be the resize")
     print(table([row]))
     written = [results.path("json"), results.path("csv")]
     pairs = _pairs(row.get("neighbours"), samples, reference)

@@ -200,7 +200,11 @@ def main(args: list[str]) -> None:
     warnings.filterwarnings("ignore", ".*JsonargparseDeprecationWarning.*")
     name = args[0]
     options: dict[str, Any] = vars(PARSERS[name]().parse_args(args[1:]))
+    function = getattr(importlib.import_module(f"lightning_gen.commands.{name}"), name)
+    if "allow" not in options:  # nothing is built from what a file names
+        function(**options)
+        return
     from lightning_gen.checkpoints import only_trusted
 
-    with only_trusted(options.get("allow", "")):
-        getattr(importlib.import_module(f"lightning_gen.commands.{name}"), name)(**options)
+    with only_trusted(options["allow"]):
+        function(**options)

@@ -13,7 +13,7 @@ from lightning_gen.data import DataModule
 from lightning_gen.data.sample_files import SampleFiles, open_samples
 from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor
-from lightning_gen.metrics.distributed import from_rank_zero
+from lightning_gen.metrics.distributed import from_rank_zero, together
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.reference import ReferenceData, reference_statistics
 from lightning_gen.metrics.reference_file import write_reference
@@ -69,7 +69,7 @@ def reference(
     if spatial and describe.num_spatial is None:
         raise UserError(f"--spatial is set, but extractor {describe.name!r} has no spatial features: leave it out")
     fabric = start(accelerator, devices, num_nodes)
-    describe.prepare()
+    together(describe.prepare, fabric.world_size)
     source: DataModule | SampleFiles
     if data is not None:
         split = "all"

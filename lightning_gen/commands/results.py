@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """What was measured (`checkpoint` or `samples`, `step`, `weights`, …), then values by name; `v_se` belongs to `v`."""
 
-DESCRIPTION = ("checkpoint", "samples", "step", "weights", "sha256", "neighbours")
+DESCRIPTION = ("checkpoint", "samples", "step", "weights", "sha256", "model_sha256", "neighbours")
 """Keys of a row that are not values."""
 MISSING = "–"
 """What stands in place of a value that is not a number."""
 _OF_A_CLASS = re.compile(r"_class\d+(_se)?$")
-SUFFIXES = ("_se", "_std", "_jackknife")
+JACKKNIFE = "_jackknife"
+SUFFIXES = ("_se", "_std", JACKKNIFE)
 """What a name ends in that says more about another value."""
 
 
@@ -63,6 +64,8 @@ class Results:
         Returns:
             The row as it is kept: with None where a value is not finite.
         """
+        if (old := read_results(self.path("json"))) is not None and old["protocol"] == self.protocol:
+            self.rows = old["results"]  # another job may have added some
         same = [k for k in ("checkpoint", "samples", "weights") if k in row]
         row = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         self.rows = [old for old in self.rows if any(old.get(k) != row[k] for k in same)] + [row]
@@ -77,12 +80,16 @@ class Results:
             writer.writerows(self.rows)
         return row
 
-    def best(self) -> dict[str, Row]:
-        """For each metric the row with its best value: what was measured, the value and its standard error."""
+    def best(self, rows: list[Row] | None = None) -> dict[str, Row]:
+        """For each metric the row with its best value: what was measured, the value and its standard error.
+
+        Args:
+            rows: to choose from; None for all.
+        """
         found = {}
         for name, how in self.protocol.items():
-            if (row := best_of(self.rows, name, how.get("higher_is_better"))) is not None:
-                kept = [k for k in (*DESCRIPTION[:3], name, f"{name}_jackknife", f"{name}_se") if k in row]
+            if (row := best_of(self.rows if rows is None else rows, name, how.get("higher_is_better"))) is not None:
+                kept = [k for k in (*DESCRIPTION[:4], name, f"{name}_jackknife", f"{name}_se") if k in row]
                 found[name] = {k: row[k] for k in kept}
         return found
 
@@ -107,8 +114,8 @@ class Results:
                 rows = [row for row in rows if row.get(name) is not None]
                 steps, values = [row.get("step", 0) for row in rows], [row[name] for row in rows]
                 (line,) = axes.plot(steps, values, marker="o", markersize=3, label=folder)
-                half = [half_width(row, name) or 0.0 for row in rows]
-                low, high = ([v + sign * h for v, h in zip(values, half, strict=True)] for sign in (-1, 1))
+                bands = [interval(row, name) or (row[name], row[name]) for row in rows]
+                low, high = zip(*bands, strict=True) if bands else ((), ())
                 axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
             axes.set_xlabel("step")
             axes.set_ylabel(name)
@@ -121,12 +128,14 @@ class Results:
 
 
 def by_run(rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows by the run they belong to: the folder of their checkpoints, or their samples."""
+    """Rows by the run they belong to: the folder of their checkpoints, with the weights if they vary; or samples."""
     found: dict[str, list[Row]] = {}
+    vary = len({row.get("weights") for row in rows}) > 1
     for row in rows:
         if "checkpoint" in row:
             folder = Path(row["checkpoint"]).parent
             label = str(folder.parent if folder.name == "checkpoints" else folder)
+            label += f" ({row.get('weights')} weights)" if vary else ""
         else:
             label = str(row["samples"])
         found.setdefault(label, []).append(row)
@@ -163,9 +172,21 @@ def number(row: Row, name: str) -> str:
 
 
 def half_width(row: Row, name: str) -> float | None:
-    """Half the width of the 95 % interval of a value, where there is one."""
-    error = row.get(f"{name}_se")
+    """Half the width of the 95 % interval around a value, where there is one.
+
+    Where there is a jackknife estimate, the interval is around that, not around the value, which is biased.
+    """
+    if f"{name}{JACKKNIFE}" in row:
+        return None
+    error = row.get(f"{name.removesuffix(JACKKNIFE)}_se")
     return None if error is None else STUDENT_95 * error
+
+
+def interval(row: Row, name: str) -> tuple[float, float] | None:
+    """The 95 % interval of what a value estimates, where there is one."""
+    about = f"{name}{JACKKNIFE}" if f"{name}{JACKKNIFE}" in row else name
+    centre, half = row.get(about), half_width(row, about)
+    return None if centre is None or half is None else (centre - half, centre + half)
 
 
 def rounded(value: float, half: float | None) -> str:
@@ -208,19 +229,29 @@ def read_results(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def check_output(target: Path) -> None:
+def output_path(output: str) -> Path:
+    """The path without suffix that `--output` means, with or without one of a file that is written there."""
+    path = Path(output)
+    return path.with_suffix("") if path.suffix in (".json", ".csv", ".png") else path
+
+
+def check_output(target: Path, flag: str = "--output") -> None:
     """Make sure that results can be written, before anything is measured.
+
+    Args:
+        target: path without suffix.
+        flag: that named it, for messages.
 
     Raises:
         UserError: if they cannot.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        probe = target.with_suffix(".json.tmp")
-        probe.touch()
-        probe.unlink()
+        with replacing(target.with_name(f".{target.name}.probe"), contended=True) as partial:
+            partial.touch()
+        target.with_name(f".{target.name}.probe").unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"--output {target} cannot be written ({error.strerror}): choose another place") from error
+        raise UserError(f"{flag} {target} cannot be written ({error.strerror}): choose another place") from error
 
 
 def free_target(target: Path, protocol: dict[str, Any]) -> Path:

@@ -1,7 +1,9 @@
 """`lightning_gen evaluate --ckpt_path`: metrics over checkpoints, resumed where an earlier sweep stopped."""
 
 import glob
+import hashlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,14 @@ from lightning_gen.commands.results import (
     differing,
     free_target,
     number,
+    output_path,
     table,
 )
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.files import file_sha256
-from lightning_gen.metrics.distributed import from_rank_zero
+from lightning_gen.metrics import Memorisation
+from lightning_gen.metrics.distributed import from_rank_zero, together
 from lightning_gen.model import GenerativeModel
 
 
@@ -63,23 +67,45 @@ def sweep(
     Raises:
         UserError: for anything wrong with these.
     """
-    paths = [Path(path) for path in glob.glob(ckpt_path, recursive=True)]
-    if not paths:
-        raise UserError(
-            f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints"
-        )
-    target = Path(output).with_suffix("") if output else _default_output(sorted(paths))
-    check_output(target)
+    _find(ckpt_path)
     fabric = start(accelerator, devices, num_nodes)
+    paths = from_rank_zero(lambda: _find(ckpt_path), fabric.world_size)  # a run may go on writing some
+    target = output_path(output) if output else _default_output(paths)
+    from_rank_zero(lambda: check_output(target), fabric.world_size)
     candidates = _in_order([_candidate(path, allow, config, changes, memorisation) for path in paths])
     benches = _benches(candidates, fabric)
     protocol = _protocol(benches[candidates[0].bench][1])
     results = from_rank_zero(
         lambda: Results(target if output else free_target(target, protocol), protocol), fabric.world_size
     )
-    rows = [_measure(candidate, *benches[candidate.bench], weights, results, fabric) for candidate in candidates]
-    if fabric.is_global_zero:
+    if report:
+        from_rank_zero(lambda: check_output(Path(report) / "index", "--report"), fabric.world_size)
+    rows: list[Row] = []
+    failures: list[str] = []
+    for candidate in candidates:
+        try:  # what is wrong with one checkpoint is told to all processes, so all of them go on
+            rows.append(_measure(candidate, *benches[candidate.bench], weights, results, fabric))
+            told = "measured"
+        except UserError as error:
+            failures.append(f"{candidate.path} could not be measured: {error}")
+            told = "failed"
+        if fabric.is_global_zero and len(candidates) > 1:
+            print(f"{len(rows) + len(failures)}/{len(candidates)} {candidate.path} {told}", file=sys.stderr)
+    if rows and fabric.is_global_zero:
         _finish(rows, {str(c.path): c for c in candidates}, benches, results, report, fabric)
+    if failures:
+        raise UserError("; ".join(failures))
+
+
+def _find(ckpt_path: str) -> list[Path]:
+    if Path(ckpt_path).is_dir():
+        raise UserError(f"--ckpt_path {ckpt_path} is a folder: give a checkpoint, or the pattern '{ckpt_path}/*.ckpt'")
+    paths = sorted(Path(path) for path in glob.glob(ckpt_path, recursive=True))
+    if not paths:
+        raise UserError(
+            f"--ckpt_path {ckpt_path!r} matches no file: give a checkpoint, or a quoted pattern of checkpoints"
+        )
+    return paths
 
 
 @dataclass(frozen=True)
@@ -89,6 +115,8 @@ class _Candidate:
     path: Path
     step: int
     model: dict[str, Any]
+    model_sha256: str
+    """Of the model's configuration, which --config may have changed."""
     bench: str
     """The settings of its data and evaluations, as JSON; checkpoints that share them share the work."""
 
@@ -100,7 +128,10 @@ def _candidate(path: Path, allow: str, config: str | None, changes: dict[str, An
     checkpoint = read_checkpoint(path, mmap=True)
     settings = _lay_over(configuration(checkpoint, path, allow), config)
     bench = {"data": settings["data"], "evaluations": _evaluations(settings, changes, memorisation)}
-    return _Candidate(path, checkpoint.get("global_step", 0), settings["model"], json.dumps(bench, sort_keys=True))
+    model = hashlib.sha256(json.dumps(settings["model"], sort_keys=True).encode()).hexdigest()
+    return _Candidate(
+        path, checkpoint.get("global_step", 0), settings["model"], model, json.dumps(bench, sort_keys=True)
+    )
 
 
 def _in_order(candidates: list[_Candidate]) -> list[_Candidate]:
@@ -119,9 +150,10 @@ def _measure(
     fabric: Fabric,
 ) -> Row:
     """The row of a checkpoint, measured unless an earlier sweep did."""
-    model, loaded = _load(candidate, weights)
-    row: Row = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded}
-    row["sha256"] = from_rank_zero(lambda: file_sha256(candidate.path), fabric.world_size)
+    content = from_rank_zero(lambda: file_sha256(candidate.path), fabric.world_size)
+    model, loaded = together(lambda: _load(candidate, weights), fabric.world_size)
+    row: Row = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded, "sha256": content}
+    row["model_sha256"] = candidate.model_sha256
     if (known := results.find(**row)) is not None:
         return known
     for evaluation in evaluations:
@@ -147,7 +179,8 @@ def _finish(
     from lightning_gen.commands.report import Entry, write_report
 
     print(table(rows))
-    for name, best in results.best().items():
+    best_rows = results.best(rows)
+    for name, best in best_rows.items() if len(rows) > 1 else ():
         print(f"best {name}: {number(best, name)} at step {best['step']} ({best['checkpoint']})")
     written = [results.path("json"), results.path("csv"), results.draw()]
     entries = []
@@ -155,7 +188,9 @@ def _finish(
         first, how = next(iter(results.protocol.items()))
         row = best_of(run, first, how["higher_is_better"]) or run[-1]
         candidate = candidates[row["checkpoint"]]
-        data, (evaluation, *_) = benches[candidate.bench]
+        data, evaluations = benches[candidate.bench]
+        looked = [e for e in evaluations if any(isinstance(metric, Memorisation) for metric in e.metrics)]
+        evaluation = (looked or evaluations)[0]
         model = _load(candidate, row["weights"])[0].to(fabric.device)
         near = row.get("neighbours") if evaluation.reference is None else None  # else they are no rows of the data
         pairs = neighbour_pairs(model, data, near, evaluation.seed)
@@ -164,7 +199,7 @@ def _finish(
     if len(entries) == 1 and entries[0].neighbours is not None:
         written.append(results.draw_neighbours(entries[0].neighbours))
     if report:
-        written.append(write_report(Path(report), entries, results.protocol, results.best(), evaluation.seed))
+        written.append(write_report(Path(report), entries, results.protocol, best_rows, evaluation.seed))
     print("\n" + "\n".join(map(str, written)))
 
 
@@ -186,7 +221,9 @@ def _evaluations(settings: dict[str, Any], changes: dict[str, Any], memorisation
     found = [
         below | {key: value for key, value in arguments.items() if value is not None} | changes for arguments in own
     ]
-    if memorisation and not any(_names(metric, "Memorisation") for each in found for metric in each["metrics"]):
+    # rows of another reference are not those that were trained on
+    asked = memorisation and "reference" not in changes
+    if asked and not any(_names(metric, "Memorisation") for each in found for metric in each["metrics"]):
         found[0] = found[0] | {"metrics": [*found[0]["metrics"], {"class_path": "Memorisation"}]}
     return found
 
@@ -236,6 +273,12 @@ def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
         raise UserError(f"--config {config} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(over, dict):
         raise UserError(f"--config {config} holds no settings: give keys such as data, with what replaces their values")
+
+    for key in over:
+        if key not in ("model", "data", "trainer"):
+            raise UserError(
+                f"--config {config}: {key!r} is no key of a recipe that evaluate uses: use model, data or trainer"
+            )
 
     def merge(below: Any, above: Any) -> Any:
         if isinstance(below, dict) and isinstance(above, dict):

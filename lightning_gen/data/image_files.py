@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_gen.data.rows import Batch, Rows, stream_in_workers
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -173,12 +174,11 @@ class FileRows(Rows):
         return stream_in_workers(self, plan, num_workers, pin)
 
     def fingerprint(self, limit: int | None = None) -> str:
-        """SHA-256 over the relative path, size and time of each file, its class, and what is made of it."""
+        """SHA-256 over the relative path and content of each file, its class, and what is made of it."""
         digest = hashlib.sha256(f"{self.shape} lanczos".encode())
         labels = self.y.tolist() if self.y is not None else [None] * len(self)
         for file, label in list(zip(self.files.tolist(), labels, strict=True))[:limit]:
-            stat = (Path(self.root) / file).stat()
-            digest.update(f"{file}\0{stat.st_size} {stat.st_mtime_ns} {label}\0".encode())
+            digest.update(f"{file}\0{file_sha256(Path(self.root) / file)} {label}\0".encode())
         return digest.hexdigest()
 
     def try_all(self, keep: bool) -> tuple[Tensor | None, dict[int, str]]:

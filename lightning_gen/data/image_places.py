@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 from lightning_gen.data.image_files import EXTENSIONS, decode_whole, find_images, look_at
 from lightning_gen.errors import UserError
+from lightning_gen.files import file_sha256
 
 NAMED = 5
 """Damaged images that a message names; of the others it tells the number."""
@@ -28,6 +30,8 @@ class Place(ABC):
 
     told: str
     names: np.ndarray
+    left_out: str = ""
+    """The name of a picture of samples that is none of them; empty if there is none."""
 
     @abstractmethod
     def source(self, i: int) -> Path | io.BytesIO:
@@ -40,6 +44,14 @@ class Place(ABC):
     @abstractmethod
     def stamp(self, i: int) -> str:
         """What names the image, and changes when its content does."""
+
+
+def without_grid(names: list[str]) -> tuple[list[str], str]:
+    """Images without the `grid.png` that `lightning_gen sample` puts beside them, and its name if there is one."""
+    numbered = any(re.fullmatch(r"\d{6,}\.png", name) for name in names)
+    if numbered and "grid.png" in names:
+        return [name for name in names if name != "grid.png"], "grid.png"
+    return names, ""
 
 
 @final
@@ -55,7 +67,8 @@ class Folder(Place):
     def __init__(self, path: str, key: str, limit: int | None = None) -> None:
         self.root, self.told = Path(path).resolve(), f"{key} {path}"
         # one array of fixed-width text: other processes get it as one block
-        self.names = np.asarray(find_images(path, key)[:limit], dtype=np.str_)
+        found, self.left_out = without_grid(find_images(path, key))
+        self.names = np.asarray(found[:limit], dtype=np.str_)
 
     def source(self, i: int) -> Path:
         """The file."""
@@ -66,9 +79,8 @@ class Folder(Place):
         return look_at(self.source(i))
 
     def stamp(self, i: int) -> str:
-        """Path, size and time of the file."""
-        stat = self.source(i).stat()
-        return f"{self.source(i)}\0{stat.st_size} {stat.st_mtime_ns}"
+        """Name and content of the file."""
+        return f"{self.names[i]}\0{file_sha256(self.source(i))}"
 
 
 @final

@@ -123,6 +123,8 @@ def _from_place(place: Place, labels: bool) -> SampleFiles:
     if 0 < seen.num_grey < total:
         notes.append(f"{place.told}: {seen.num_grey} of {total} images are grey and are measured as RGB")
     names, y = _classes(place) if labels else (None, None)
+    if place.left_out:
+        notes.append(f"{place.told}: {place.left_out} shows samples of `lightning_gen sample` and is left out")
     return SampleFiles(EncodedRows(place, (1 if seen.num_grey == total else 3, *seen.size), y), names, notes)
 
 
@@ -134,10 +136,9 @@ def _classes(place: Place) -> tuple[list[str], Tensor]:
             " folder of its class, or leave --labels out"
         )
     folders = [str(name).split("/", 1)[0] for name in place.names]
-    names = sorted(set(folders))
-    numbers = {name: int(name) for name in names if name.isdecimal()}
-    if len(numbers) < len(names):
-        numbers = {name: i for i, name in enumerate(names)}
+    numeric = all(name.isdecimal() for name in set(folders))
+    names = sorted(set(folders), key=lambda name: (int(name) if numeric else 0, name))  # 10 after 9
+    numbers = {name: i for i, name in enumerate(names)}
     return names, torch.tensor([numbers[folder] for folder in folders])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.distributed import all_reduced
+from lightning_gen.metrics.distributed import all_reduced, is_distributed
 from lightning_gen.metrics.extractors import CHUNK, FeatureExtractor, Features, require_finite
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.reference import reference_statistics
@@ -263,6 +263,8 @@ class GenerativeMetric(Metric, ABC):
             self._update_count = updates
         count = len(features.pooled)
         if index is None:
+            if is_distributed():
+                raise UserError(f"{self.name} needs the index of every sample where there are several processes")
             index = torch.arange(self._next_index, self._next_index + count)
         self._next_index += count
         if count == 0:

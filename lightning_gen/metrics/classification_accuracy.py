@@ -130,7 +130,7 @@ class ClassificationAccuracy(RowMetric):
             held_out = {key: self._held_out.protocol.get(key) for key in kept} | {"num": self._held_out.n}
         return {
             **found,
-            "values": [f"{value}_{self.extractor.name}" for value in ("gan_train", "gan_test")],
+            "values": [f"{value}_{self.extractor.name}" for value in ("gan_train", "gan_test", "real_accuracy")],
             "classifier": "linear probe: multinomial logistic regression of standardised features, by scikit-learn",
             "l2": self.l2,
             "held_out": held_out,

@@ -60,6 +60,22 @@ def raise_together(error: Exception | None, world_size: int) -> None:
         raise UserError("another process failed, so this one stops too; the reason is in its output")
 
 
+def together(function: Callable[[], T], world_size: int) -> T:
+    """The value of `function()`; where it fails in one process, all stop.
+
+    Raises:
+        Exception: see `raise_together`.
+    """
+    error: Exception | None = None
+    value: Any = None
+    try:
+        value = function()
+    except Exception as failure:
+        error = failure
+    raise_together(error, world_size)
+    return value
+
+
 def from_rank_zero(function: Callable[[], T], world_size: int) -> T:
     """The value of `function()` in the process of rank 0, in every process.
 

@@ -14,7 +14,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics.distributed import all_sum, from_rank_zero, raise_together, require_group, warn
 from lightning_gen.metrics.extractors import CHUNK, FeatureExtractor, Features, require_finite
 from lightning_gen.metrics.moments import Moments, ReferenceStatistics
-from lightning_gen.metrics.reference_file import read_reference, write_reference
+from lightning_gen.metrics.reference_file import pieces, read_reference, write_reference
 
 _FORMAT = 2
 
@@ -77,14 +77,16 @@ def reference_statistics(
     extractor.to(device)
     folder, wanted = _cache_folder(cache_dir), frozenset(needs)
 
-    def look_up() -> tuple[dict[str, Any], ReferenceStatistics | None]:
+    def look_up() -> tuple[dict[str, Any], ReferenceStatistics | None, frozenset[str]]:
         protocol = {"extractor": extractor.protocol(), "split": split, "limit": num}
         protocol["fingerprint"] = data.fingerprint(split, num)
-        return protocol, read_reference(_path(folder, protocol), wanted)
+        path = _path(folder, protocol)
+        # what is measured anew keeps what the entry held for others
+        return protocol, read_reference(path, wanted), wanted | pieces(path)
 
-    protocol, statistics = from_rank_zero(look_up, world_size)
+    protocol, statistics, kept = from_rank_zero(look_up, world_size)
     if statistics is None:
-        rows = _Rows(extractor, wanted)
+        rows = _Rows(extractor, kept)
         rows.read(data, split, num, rank, world_size, batch_size)
         statistics = rows.reduce(protocol, rank, world_size)
         if statistics.n is not None and statistics.n < 2:

@@ -30,6 +30,20 @@ def write_reference(path: Path, statistics: ReferenceStatistics) -> None:
         partial.write_bytes(contents)
 
 
+def pieces(path: Path) -> frozenset[str]:
+    """What a file holds beside mean and covariance, of "spatial" and "features"; nothing of one that cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            there = set(file.keys())
+        return frozenset(
+            need for need, name in (("features", "features"), ("spatial", "spatial_mean")) if name in there
+        )
+    except (OSError, SafetensorError):
+        return frozenset()
+
+
 def read_reference(path: Path, needs: frozenset[str] = frozenset()) -> ReferenceStatistics | None:
     """What `path` holds of what is needed, on the CPU.
 

@@ -30,6 +30,7 @@ class RowMetric(GenerativeMetric):
 
     rows: Tensor
     labels: Tensor
+    filled: Tensor
 
     def __init__(self, extractor: FeatureExtractor, blocks: int = NUM_BLOCKS) -> None:
         super().__init__(extractor)
@@ -39,12 +40,14 @@ class RowMetric(GenerativeMetric):
             )
         self.blocks = blocks
         self.add_state("rows", torch.zeros(0, extractor.num_features, device="cpu"), dist_reduce_fx="sum")
+        self.add_state("filled", torch.zeros(0, dtype=torch.int64, device="cpu"), dist_reduce_fx="sum")
         self.add_state("labels", torch.zeros(0, dtype=torch.int64, device="cpu"), dist_reduce_fx="sum")
 
     def begin(self, num_samples: int) -> None:
         """Start a set, with a place for each of its samples."""
         self.start_from_zeros("rows", num_samples, self.extractor.num_features)
         self.start_from_zeros("labels", num_samples)
+        self.start_from_zeros("filled", num_samples)
         super().begin(num_samples)
 
     def accumulate(self, features: Features, index: Tensor) -> None:
@@ -53,13 +56,22 @@ class RowMetric(GenerativeMetric):
         if int(index.max()) >= len(self.rows):
             self._grow(int(index.max()) + 1)
         self.rows[index] = features.pooled.float()
+        self.filled += index.bincount(minlength=len(self.filled))
         if features.y is not None:  # one more than the class, so that a sum over processes may start from 0
             self.labels[index] = features.y.to(self.labels) + 1
 
     @property
     def gathered(self) -> Tensor:
-        """(N, d) float32 features of the set; complete after synchronisation."""
-        return self.rows[: int(self.num_seen)]
+        """(N, d) float32 features of the set; complete after synchronisation.
+
+        Raises:
+            UserError: if a position was given twice.
+        """
+        count = int(self.num_seen)
+        if bool((self.filled[:count] != 1).any()):
+            twice = int((self.filled != 1).nonzero()[0])
+            raise UserError(f"{self.name} got sample {twice} of the set {int(self.filled[twice])} times, not once")
+        return self.rows[:count]
 
     @property
     def classes(self) -> Tensor | None:
@@ -80,3 +92,4 @@ class RowMetric(GenerativeMetric):
         more = max(count, 2 * len(self.rows)) - len(self.rows)
         self.rows = torch.cat([self.rows, self.rows.new_zeros(more, self.rows.shape[1])])
         self.labels = torch.cat([self.labels, self.labels.new_zeros(more)])
+        self.filled = torch.cat([self.filled, self.filled.new_zeros(more)])

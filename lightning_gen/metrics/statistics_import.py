@@ -56,10 +56,8 @@ def given_reference(
     if "features" not in wanted or found.features is not None or not _holds_images(path):
         return found
     rows = reference_statistics(extractor, images(), needs={"features"}, world_size=world_size, **options)
-    images_are = {name: value for name, value in rows.protocol.items() if name != "extractor"}
-    return replace(
-        found, n=rows.n, features=rows.features, y=rows.y, protocol={**found.protocol, "features": images_are}
-    )
+    images_are = {name: value for name, value in rows.protocol.items() if name != "extractor"} | {"num": rows.n}
+    return replace(found, features=rows.features, y=rows.y, protocol={**found.protocol, "features": images_are})
 
 
 def is_statistics(path: str) -> bool:
@@ -104,6 +102,8 @@ def read_statistics(
         raise UserError(f"{told} is no readable .npz file ({error}): give an intact one") from error
     if not {"mu", "sigma"} <= arrays.keys():
         raise UserError(f"{told} holds no statistics: they are called mu and sigma")
+    if (dtype := extractor.protocol().get("dtype", "float32")) != "float32":
+        raise UserError(f"{told} holds statistics of float32 features, but extractor {extractor.name!r} is {dtype}")
     protocol: dict[str, Any] = {
         "imported_sha256": file_sha256(Path(path)),
         "imported": "extractor, resize and number of samples are not known",

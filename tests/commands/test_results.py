@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from lightning_gen.commands.results import Results, by_run, differing, number, table
+from lightning_gen.commands.results import Results, by_run, differing, interval, number, output_path, table
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.blocks import STUDENT_95
 
@@ -37,6 +37,7 @@ def test_rows_are_written_as_they_come_and_sorted(tmp_path):
     assert found["best"]["fid_x"] == {
         "checkpoint": "runs/a/checkpoints/step=20.ckpt",
         "step": 20,
+        "weights": "ema",
         "fid_x": 3.0,
         "fid_x_jackknife": 2.5,
         "fid_x_se": 0.1,
@@ -84,7 +85,7 @@ def test_what_is_not_a_number_is_valid_json(tmp_path):
 
 def test_table_and_numbers():
     rows = [row(10, 19.61666), row(2000, 3.0, is_x_std=0.25)]
-    assert number(rows[0], "fid_x") == "19.62 ± 0.21"  # 2.093 standard errors
+    assert number(rows[0], "fid_x_jackknife") == "19.12 ± 0.21"  # 2.093 standard errors
     assert number(rows[0], "is_x") == "2"
     lines = table(rows).splitlines()
     assert lines[0].split() == ["checkpoint", "step", "weights", "fid_x", "fid_x_jackknife", "is_x", "is_x_std"]
@@ -126,3 +127,32 @@ def test_values_keep_the_best_by_their_direction(tmp_path):
 def test_digits_follow_the_interval(value, half, text):
     row = {"v": value} | ({} if half is None else {"v_se": half / STUDENT_95})
     assert number(row, "v") == text
+
+
+def test_two_jobs_that_write_one_file_keep_each_others_rows(tmp_path):
+    first, second = Results(tmp_path / "e", PROTOCOL), Results(tmp_path / "e", PROTOCOL)
+    first.add(row(10, 5.0))
+    second.add(row(20, 4.0))
+    assert [r["step"] for r in Results(tmp_path / "e", PROTOCOL).rows] == [10, 20]
+
+
+def test_raw_and_averaged_weights_are_two_curves(tmp_path):
+    results = Results(tmp_path / "e", PROTOCOL)
+    results.add(row(10, 5.0))
+    results.add(row(10, 4.0, weights="raw"))
+    assert list(by_run(results.rows)) == ["runs/a (ema weights)", "runs/a (raw weights)"]
+    assert results.best()["fid_x"]["weights"] == "raw"
+    assert results.best(results.rows[:1])["fid_x"]["fid_x"] == 5.0
+
+
+def test_the_interval_is_around_the_jackknife_estimate():
+    assert interval(row(10, 5.0), "fid_x") == pytest.approx((4.5 - 0.2093, 4.5 + 0.2093))
+    assert interval({"v": 1.0, "v_se": 0.1}, "v") == pytest.approx((1 - 0.2093, 1 + 0.2093))
+    assert interval(row(10, 5.0), "is_x") is None
+    assert number(row(10, 5.0), "fid_x") == "5"
+    assert number(row(10, 5.0), "fid_x_jackknife") == "4.50 ± 0.21"
+
+
+def test_what_output_means():
+    names = ("run_v0.5", "run.json", "run.csv", "run")
+    assert [str(output_path(name)) for name in names] == ["run_v0.5", "run", "run", "run"]

@@ -96,12 +96,13 @@ def test_fingerprints_follow_the_content(tmp_path):
     before = open_samples(str(folder), "--samples").fingerprint()
     assert open_samples(str(folder), "--samples").fingerprint() == before
     os.utime(folder / "3.png", ns=(1, 1))
+    assert open_samples(str(folder), "--samples").fingerprint() == before
+    other = write(tmp_path / "other")  # the same images elsewhere
+    assert open_samples(str(other), "--samples").fingerprint() == before
+    pixels = (folder / "3.png").read_bytes()
+    (folder / "3.png").write_bytes((folder / "4.png").read_bytes().ljust(len(pixels), b"\0")[: len(pixels)])
+    os.utime(folder / "3.png", ns=(1, 1))  # other bytes, as many, at the same time
     assert open_samples(str(folder), "--samples").fingerprint() != before
-    other = write(tmp_path / "other")
-    for file in folder.iterdir():  # the same names, sizes and times, as archives that are unpacked may have
-        os.utime(file, ns=(1, 1))
-        os.utime(other / file.name, ns=(1, 1))
-    assert open_samples(str(folder), "-").fingerprint() != open_samples(str(other), "-").fingerprint()
 
     changed = PIXELS.copy()
     changed[6, 0, 0, 0] ^= 1
@@ -175,7 +176,7 @@ def test_classes_are_folders_or_labels(tmp_path):
         write(tmp_path / "numbers" / name, PIXELS[:1])
         write(tmp_path / "names" / f"n{name}" / "deep", PIXELS[:1])
     numbers = open_samples(str(tmp_path / "numbers"), "--samples", labels=True)
-    assert read(numbers)["y"].tolist() == [10, 2, 9]
+    assert read(numbers)["y"].tolist() == [2, 0, 1]  # by number: 2, 9, 10
     names = open_samples(str(zipped(tmp_path / "names", tmp_path / "n.zip")), "--samples", labels=True)
     assert read(names)["y"].tolist() == [0, 1, 2]
     assert names.class_names == ["n10", "n2", "n9"]
@@ -277,3 +278,14 @@ def test_paths_of_the_wrong_kind_are_refused(tmp_path):
     }.items():
         with pytest.raises(UserError, match=rf"--samples .*{re.escape(name)}'?,? .*{re.escape(told)}"):
             open_samples(str(tmp_path / name), "--samples")
+
+
+def test_the_grid_that_sample_puts_beside_its_images_is_no_sample(tmp_path):
+    for i, pixels in enumerate(PIXELS[:3]):
+        write(tmp_path / "generated", pixels[None])
+        (tmp_path / "generated" / "0.png").rename(tmp_path / "generated" / f"{i:06d}.png")
+    write(tmp_path, np.zeros((1, 50, 50, 3), np.uint8))
+    (tmp_path / "0.png").rename(tmp_path / "generated" / "grid.png")
+    samples = open_samples(str(tmp_path / "generated"), "--samples")
+    assert len(samples) == 3
+    assert "grid.png shows samples of `lightning_gen sample` and is left out" in samples.notes[0]

@@ -163,3 +163,12 @@ def test_protocol():
     told = KID(Raw(3), subsets=5, subset_size=7, seed=2).protocol()
     assert (told["subsets"], told["subset_size"], told["subset_seed"]) == (5, 7, 2)
     assert told["standard_error"] is None
+
+
+def test_a_position_that_is_given_twice_is_told():
+    metric = KID(Linear())
+    metric.set_reference(reference(Linear()(vectors(50)).pooled))
+    metric.begin(20)
+    metric.update(vectors(20), torch.arange(20) % 19)
+    with pytest.raises(UserError, match="sample 0 of the set 2 times"):
+        metric.compute()

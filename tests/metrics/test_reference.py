@@ -162,3 +162,10 @@ def test_spatial_fid(tmp_path):
         SpatialFID(Linear())
     with pytest.raises(UserError, match="was made without spatial"):
         metric.set_reference(reference_statistics(Mapped(), data, cache_dir=tmp_path))
+
+
+def test_an_entry_keeps_the_pieces_that_others_need(tmp_path):
+    table = Classed(vectors(60))
+    for needs in ({"features"}, {"spatial"}, {"features"}, {"spatial"}, {"features", "spatial"}):
+        reference_statistics(Mapped(), table, cache_dir=tmp_path, needs=needs)
+    assert table.reads == 2

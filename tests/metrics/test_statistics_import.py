@@ -86,7 +86,7 @@ def test_images_beside_statistics_give_the_features(save, tmp_path):
     found = given_reference(path, "--reference", Linear(D), lambda: data, {"features"}, cache_dir=tmp_path)
     assert np.allclose(found.mean, gaussian(vectors(90))["mu"])
     assert np.allclose(found.features, features(vectors(20, seed=5)), atol=1e-6)
-    assert found.n == len(found.features) == 20
+    assert (found.n, found.protocol["features"]["num"], len(found.features)) == (None, 20, 20)
     assert given_reference(path, "--reference", Linear(D), nothing).features is None
 
 
@@ -165,3 +165,12 @@ def test_files_of_another_kind_are_refused(tmp_path):
         with pytest.raises(UserError, match=re.escape(path.name) + ".*" + re.escape(told)):
             read_statistics(str(path), "--reference", Linear(D))
     assert not is_statistics(str(tmp_path / "nowhere.npz"))
+
+
+def test_statistics_of_other_programs_are_in_float32(save):
+    class Half(Linear):
+        def protocol(self):
+            return {**super().protocol(), "dtype": "bfloat16"}
+
+    with pytest.raises(UserError, match="statistics of float32 features, but extractor 'linear' is bfloat16"):
+        read_statistics(save(**gaussian(vectors(90))), "--reference", Half(D))

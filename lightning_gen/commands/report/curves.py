@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lightning_gen.commands.report.tables import Column
-from lightning_gen.commands.results import Row, half_width, number
+from lightning_gen.commands.results import Row, interval, number
 
 WIDTH, HEIGHT = 460, 280
 TOP, RIGHT, BOTTOM = 12, 22, 46
@@ -106,11 +106,11 @@ def charts(runs: list[list[Row]], columns: list[Column]) -> list[Chart]:
 def _chart(runs: list[list[Row]], column: Column) -> Chart:
     rows = [row for rows in runs for row in rows]
     steps, values = [row["step"] for row in rows if "step" in row], [row[column.name] for row in rows]
-    half = [half_width(row, column.name) or 0.0 for row in rows]
+    spans = [_span(row, column.name) for row in rows]
     log = min(values) > 0 and max(values) > LOG_FROM * min(values)
     # an interval may reach below 0, where a logarithmic scale cannot follow
-    low = min(max(v - h, v / 3) if log else v - h for v, h in zip(values, half, strict=True))
-    high = max(v + h for v, h in zip(values, half, strict=True))
+    low = min(max(span[0], value / 3) if log else span[0] for value, span in zip(values, spans, strict=True))
+    high = max(span[1] for span in spans)
     low, high = (low / 1.1, high * 1.1) if log else _padded(low, high)
     places = _log_ticks(low, high) if log else MaxNLocator(5).tick_values(low, high)
     y_ticks = _ticks([float(place) for place in places if low <= place <= high])
@@ -136,8 +136,8 @@ def _curve(run: int, rows: list[Row], name: str, x: _Axis, y: _Axis) -> Curve:
         places = [(x.start - 6, "", rows[-1]), (x.end + 6, "", rows[-1])]
     points = []
     for place, step, row in places:
-        value, half = row[name], half_width(row, name) or 0.0
-        points.append(Point(place, y(value), y(value - half), y(value + half), step, number(row, name)))
+        low, high = _span(row, name)
+        points.append(Point(place, y(row[name]), y(low), y(high), step, number(row, name)))
     return Curve(run, points, constant=not stepped)
 
 
@@ -158,3 +158,9 @@ def _ticks(places: list[float]) -> list[tuple[float, str]]:
         return list(zip(places, texts, strict=True))
     decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
     return [(place, f"{place:,.{decimals}f}") for place in places]
+
+
+def _span(row: Row, name: str) -> tuple[float, float]:
+    """The lowest and the highest that is shown of a value: itself and its interval."""
+    low, high = interval(row, name) or (row[name], row[name])
+    return min(low, row[name]), max(high, row[name])

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.commands.results import SUFFIXES, Row, best_of, half_width, number, rounded, value_names
+from lightning_gen.commands.results import (
+    JACKKNIFE,
+    SUFFIXES,
+    Row,
+    best_of,
+    half_width,
+    interval,
+    number,
+    rounded,
+    value_names,
+)
 
 MORE = {suffix: suffix.strip("_") for suffix in SUFFIXES if suffix != "_se"}
 """What stands below a value: the name's ending and what it is called."""
@@ -69,7 +79,7 @@ def cells(rows: list[Row], column: Column) -> list[Cell]:
     for row, bar in zip(rows, bars, strict=True):
         half = half_width(row, name)
         more = [
-            (word, rounded(row[name + suffix], half))
+            (word, number(row, name + suffix) if suffix == JACKKNIFE else rounded(row[name + suffix], half))
             for suffix, word in MORE.items()
             if _is_number(row.get(name + suffix))
         ]
@@ -91,8 +101,9 @@ def short_labels(labels: list[str]) -> tuple[str, list[str]]:
 def _bars(rows: list[Row], name: str) -> list[Bar | None]:
     spans = []
     for row in rows:
-        value, half = row.get(name), half_width(row, name) or 0.0
-        spans.append(None if value is None else (value - half, value, value + half))
+        value, span = row.get(name), interval(row, name)
+        low, high = span or (value, value)
+        spans.append(None if value is None else (min(low, value), value, max(high, value)))
     known = [span for span in spans if span is not None]
     if len(known) < 2:
         return [None] * len(rows)

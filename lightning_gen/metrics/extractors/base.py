@@ -180,13 +180,18 @@ class FeatureExtractor(nn.Module, ABC):
 @contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
     """Without TF32, in which CUDA's convolutions compute unless told otherwise."""
-    if device.type != "cuda" or not hasattr(torch.backends.cudnn, "conv"):
+    if device.type != "cuda":
         yield
         return
-    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = conv.fp32_precision, matmul.fp32_precision
-    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    # torch below 2.9 knows only the second name
+    name, off = ("fp32_precision", "ieee") if hasattr(torch.backends.cudnn, "conv") else ("allow_tf32", False)
+    convolutions: Any = torch.backends.cudnn
+    places = (getattr(convolutions, "conv", convolutions), torch.backends.cuda.matmul)
+    before = [getattr(place, name) for place in places]
     try:
+        for place in places:
+            setattr(place, name, off)
         yield
     finally:
-        conv.fp32_precision, matmul.fp32_precision = before
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)

@@ -70,7 +70,9 @@ class ModuleExtractor(FeatureExtractor):
         self._given: tuple[nn.Module, ...] = (network,)
         self.name, self.num_features, self.num_logits = name, num_features, num_logits
         self.weights_path, self.num_channels, self.image_size = weights_path, num_channels, image_size
-        self.interpolation, self.value_range, self.mean, self.std = interpolation, value_range, mean, std
+        self.interpolation, self.value_range = interpolation, value_range
+        # lists, as they come back from a protocol in JSON
+        self.mean, self.std = (None if values is None else list(values) for values in (mean, std))
 
     def load(self) -> None:
         """Copy the network and read its weights."""
