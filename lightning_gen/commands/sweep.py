@@ -17,6 +17,7 @@ from lightning_gen.checkpoints import Weights, configuration, instantiate, load_
 from lightning_gen.commands.pictures import neighbour_pairs, sample_grid
 from lightning_gen.commands.processes import start
 from lightning_gen.commands.results import (
+    JACKKNIFE,
     Results,
     Row,
     best_of,
@@ -181,7 +182,8 @@ def _finish(
     print(table(rows))
     best_rows = results.best(rows)
     for name, best in best_rows.items() if len(rows) > 1 else ():
-        print(f"best {name}: {number(best, name)} at step {best['step']} ({best['checkpoint']})")
+        about = f", jackknife {number(best, name + JACKKNIFE)}" if name + JACKKNIFE in best else ""
+        print(f"best {name}: {number(best, name)}{about} at step {best['step']} ({best['checkpoint']})")
     written = [results.path("json"), results.path("csv"), results.draw()]
     entries = []
     for label, run in by_run(rows).items():
