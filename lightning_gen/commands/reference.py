@@ -8,6 +8,7 @@ import yaml
 from lightning.fabric import Fabric
 
 from lightning_gen.checkpoints import instantiate
+from lightning_gen.commands.evaluate import Part, part
 from lightning_gen.commands.processes import start
 from lightning_gen.data import DataModule
 from lightning_gen.data.sample_files import SampleFiles, open_samples
@@ -17,8 +18,6 @@ from lightning_gen.metrics.distributed import from_rank_zero, together
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.reference import ReferenceData, reference_statistics
 from lightning_gen.metrics.reference_file import write_reference
-
-Part = str | dict[str, Any]
 
 
 def reference(
@@ -65,7 +64,7 @@ def reference(
     recipe = {} if config is None else _recipe(config)
     evaluation = {} if config is None else _evaluation(recipe, extractor)
     chosen = extractor or evaluation.get("extractor") or "InceptionV3"
-    describe = instantiate(FeatureExtractor, {"class_path": chosen} if isinstance(chosen, str) else chosen)
+    describe = instantiate(FeatureExtractor, part(chosen))
     if spatial and describe.num_spatial is None:
         raise UserError(f"--spatial is set, but extractor {describe.name!r} has no spatial features: leave it out")
     fabric = start(accelerator, devices, num_nodes)

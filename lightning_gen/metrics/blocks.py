@@ -6,6 +6,7 @@ Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 
 
 from torch import Tensor
 
+from lightning_gen.errors import UserError
 from lightning_gen.noise import sample_seeds
 
 NUM_BLOCKS = 20
@@ -30,6 +31,21 @@ def blocks_of(index: Tensor, blocks: int = NUM_BLOCKS) -> Tensor:
     """
     turn = sample_seeds(0, index // blocks) % blocks  # a hash, used as one
     return (index + turn) % blocks
+
+
+def require_blocks(metric: str, blocks: int) -> None:
+    """Refuse a number of blocks that is neither 0, for no error bars, nor at least 2.
+
+    Raises:
+        UserError: naming the metric.
+    """
+    if blocks < 0 or blocks == 1:
+        raise UserError(f"{metric}: blocks is {blocks}, but must be at least 2, or 0 for no error bars")
+
+
+def method(blocks: int) -> str | None:
+    """How error bars are made, for protocols."""
+    return f"jackknife over {blocks} blocks of at least {MIN_BLOCK} samples" if blocks else None
 
 
 def enough(num_samples: int, blocks: int) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import GenerativeMetric
-from lightning_gen.metrics.blocks import MIN_BLOCK, NUM_BLOCKS
+from lightning_gen.metrics.blocks import NUM_BLOCKS, method, require_blocks
 from lightning_gen.metrics.distributed import is_distributed
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
 
@@ -34,10 +34,7 @@ class RowMetric(GenerativeMetric):
 
     def __init__(self, extractor: FeatureExtractor, blocks: int = NUM_BLOCKS) -> None:
         super().__init__(extractor)
-        if blocks < 0 or blocks == 1:
-            raise UserError(
-                f"{type(self).__name__}: blocks is {blocks}, but must be at least 2, or 0 for no error bars"
-            )
+        require_blocks(type(self).__name__, blocks)
         self.blocks = blocks
         self.add_state("rows", torch.zeros(0, extractor.num_features, device="cpu"), dist_reduce_fx="sum")
         self.add_state("filled", torch.zeros(0, dtype=torch.int64, device="cpu"), dist_reduce_fx="sum")
@@ -81,8 +78,7 @@ class RowMetric(GenerativeMetric):
 
     def protocol(self) -> dict[str, Any]:
         """Adds how the error bars are made."""
-        how = f"jackknife over {self.blocks} blocks of at least {MIN_BLOCK} samples" if self.blocks else None
-        return {**super().protocol(), "standard_error": how}
+        return {**super().protocol(), "standard_error": method(self.blocks)}
 
     def _grow(self, count: int) -> None:
         if self.num_samples is not None:

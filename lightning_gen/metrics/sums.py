@@ -6,9 +6,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import GenerativeMetric
-from lightning_gen.metrics.blocks import MIN_BLOCK, NUM_BLOCKS, bias, blocks_of, enough, standard_error
+from lightning_gen.metrics.blocks import (
+    NUM_BLOCKS,
+    bias,
+    blocks_of,
+    enough,
+    method,
+    require_blocks,
+    standard_error,
+)
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
 
 
@@ -33,10 +40,7 @@ class SumMetric(GenerativeMetric):
 
     def __init__(self, extractor: FeatureExtractor, blocks: int = NUM_BLOCKS) -> None:
         super().__init__(extractor)
-        if blocks < 0 or blocks == 1:
-            raise UserError(
-                f"{type(self).__name__}: blocks is {blocks}, but must be at least 2, or 0 for no error bars"
-            )
+        require_blocks(type(self).__name__, blocks)
         self.blocks = blocks
         self._sums: list[str] = []
         self.add_block_sum("block_count")
@@ -89,8 +93,7 @@ class SumMetric(GenerativeMetric):
 
     def protocol(self) -> dict[str, Any]:
         """Adds how the error bars are made."""
-        how = f"jackknife over {self.blocks} blocks of at least {MIN_BLOCK} samples" if self.blocks else None
-        return {**super().protocol(), "standard_error": how}
+        return {**super().protocol(), "standard_error": method(self.blocks)}
 
 
 def _double(features: Features, rows: Tensor) -> Features:
