@@ -110,7 +110,7 @@ def test_an_unknown_section(fails, tmp_path):
 
 def test_a_required_flag(fails):
     has(fails("sample"), "ckpt_path", "required")
-    has(fails("evaluate", "--num_samples", "5"), "ckpt_path", "required")
+    has(fails("evaluate", "--num_samples", "5"), "either --ckpt_path", "--samples")
 
 
 def test_a_number_that_is_none(fails):
