@@ -139,14 +139,16 @@ def draw(results: list[dict], name: str, path: Path) -> None:
     base = results[1]
     for axes, (kind, (_, strengths, unit)) in zip(figure.subplots(1, 3, sharey=True), CORRUPTIONS.items(), strict=True):
         rows = [base, *(row for row in results if row["images"] == kind)]
-        values = [row[name] for row in rows]
         half = [STUDENT_95 * row[f"{name}_se"] for row in rows]
-        axes.errorbar(range(len(rows)), values, half, marker="o", markersize=4, capsize=3)
+        axes.plot(range(len(rows)), [row[name] for row in rows], marker="o", markersize=4, label="plain")
+        corrected = [row[f"{name}_jackknife"] for row in rows]
+        axes.errorbar(range(len(rows)), corrected, half, marker="s", markersize=3, capsize=3, label="jackknife")
         axes.set_xticks(range(len(rows)), ["none", *(f"{s:g}" for s in strengths)])
         axes.set_xlabel(f"{kind}: {unit}")
         axes.set_yscale("log")
         axes.grid(alpha=0.3, which="both")
     figure.axes[0].set_ylabel(name)
+    figure.axes[0].legend()
     figure.savefig(path, dpi=120)
 
 
