@@ -155,7 +155,8 @@ def _measure(
     model, loaded = together(lambda: _load(candidate, weights), fabric.world_size)
     row: Row = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded, "sha256": content}
     row["model_sha256"] = candidate.model_sha256
-    if (known := results.find(**row)) is not None:
+    # rank zero decides: it alone reads what another job may have added meanwhile
+    if (known := from_rank_zero(lambda: results.find(**row), fabric.world_size)) is not None:
         return known
     for evaluation in evaluations:
         row |= evaluation.measure(model.to(fabric.device), data, fabric.global_rank, fabric.world_size)
