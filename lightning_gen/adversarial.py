@@ -31,6 +31,7 @@ class AdversarialModel(GenerativeModel, ABC):
         accumulate_grad_batches: batches whose gradients are averaged for one update, ≥ 1.
         gradient_clip_val: largest norm of the gradient of one optimiser's parameters; None to leave it.
         compile: names of submodules to hand to `torch.compile`.
+        attributes: names of the attributes that samples are conditioned on.
 
     Raises:
         UserError: if a count is below 1.
@@ -43,8 +44,9 @@ class AdversarialModel(GenerativeModel, ABC):
         accumulate_grad_batches: int,
         gradient_clip_val: float | None,
         compile: list[str] | None,
+        attributes: list[str] | None = None,
     ) -> None:
-        super().__init__(num_classes, compile)
+        super().__init__(num_classes, compile, attributes)
         self.automatic_optimization = False
         self.num_critic_steps = num_critic_steps
         self.accumulate_grad_batches = accumulate_grad_batches
@@ -128,7 +130,7 @@ class AdversarialModel(GenerativeModel, ABC):
 
 def make_optimizers(*recipes: tuple[nn.Module, Callable[..., Optimizer], Callable[..., Any] | None]) -> Any:
     """What `configure_optimizers` returns, from (network, optimiser factory, schedule factory or None) of each."""
-    optimizers = [make(network.parameters()) for network, make, _ in recipes]
+    optimizers = [make([p for p in network.parameters() if p.requires_grad]) for network, make, _ in recipes]
     pairs = zip(optimizers, recipes, strict=True)
     schedules = [schedule(optimizer) for optimizer, (_, _, schedule) in pairs if schedule is not None]
     if any(isinstance(schedule, ReduceLROnPlateau) for schedule in schedules):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser, _common, set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
 
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
@@ -153,11 +154,13 @@ def instantiate(cls: type, config: dict[str, Any], **kwargs: Any) -> Any:
 
 def import_components() -> None:
     """Import every module whose classes have short names in YAML."""
+    import lightning_gen.augmentation
     import lightning_gen.callbacks
     import lightning_gen.data
     import lightning_gen.families
     import lightning_gen.metrics
-    import lightning_gen.networks  # noqa: F401
+    import lightning_gen.networks
+    import lightning_gen.samplers  # noqa: F401
 
 
 def load_state(model: GenerativeModel, checkpoint: dict[str, Any], weights: Weights) -> Weights:
@@ -171,13 +174,22 @@ def load_state(model: GenerativeModel, checkpoint: dict[str, Any], weights: Weig
     Returns:
         Which weights were loaded.
     """
+    state, loaded = weights_of(checkpoint, weights)
+    check_state_dict(model, state)
+    model.load_state_dict(state)
+    return loaded
+
+
+def weights_of(checkpoint: dict[str, Any], weights: Weights) -> tuple[dict[str, Tensor], Weights]:
+    """The state of a checkpoint's model, with averaged weights in their places if `ema` and there are any.
+
+    Returns:
+        Tensors by name, and which weights they are.
+    """
     from lightning_gen.callbacks.ema import averaged_state
 
     averaged = averaged_state(checkpoint) if weights == "ema" else {}
-    state = checkpoint["state_dict"] | averaged
-    check_state_dict(model, state)
-    model.load_state_dict(state)
-    return "ema" if averaged else "raw"
+    return checkpoint["state_dict"] | averaged, "ema" if averaged else "raw"
 
 
 def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[GenerativeModel, DataModule, Weights]:

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from lightning_gen.conditions import condition
 from lightning_gen.errors import UserError
 from lightning_gen.noise import Noise, sample_seeds, step_seed
 
@@ -47,19 +48,27 @@ class GenerativeModel(L.LightningModule, ABC):
     conditioned on `batch["y"]` when `num_classes` is set.
 
     Args:
-        num_classes: number of classes that samples are conditioned on; None for an unconditional model.
+        num_classes: number of classes, or of attributes, that samples are conditioned on; None for none.
         compile: names of submodules to hand to `torch.compile`, such as `[generator]`.
+        attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Attributes:
         config: the resolved configuration of the run (`model`, `data`, `trainer`, plain values only); set by the
             command line and kept in every checkpoint, so that a checkpoint rebuilds its model by itself.
         batches_per_step: how many batches of data one step consumes; the data module multiplies its rows by it.
+        condition: how `y` is drawn, checked and shown.
         seed: what every random number of training derives from, together with the step and the rank.
     """
 
-    def __init__(self, num_classes: int | None = None, compile: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        compile: list[str] | None = None,
+        attributes: list[str] | None = None,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
+        self.condition = condition(num_classes, attributes)
         self.compiled = list(compile or [])
         self.config: dict[str, Any] | None = None
         self.seed: int | None = None
@@ -69,6 +78,11 @@ class GenerativeModel(L.LightningModule, ABC):
         """How many batches of data one step consumes."""
         return 1
 
+    @property
+    def draws_classes(self) -> bool:
+        """Whether the classes of training are drawn uniformly, instead of taken from the data."""
+        return False
+
     # ---------------------------------------------------------------- sampling
 
     @abstractmethod
@@ -77,7 +91,7 @@ class GenerativeModel(L.LightningModule, ABC):
 
         Args:
             noise: one stream of random numbers a sample, on the device of the model.
-            y: (n,) int64 classes; None for an unconditional model.
+            y: (n,) int64 classes, (n, K) attributes, or None for an unconditional model.
 
         Returns:
             (n, …) samples in the form of `x` (images: float in [-1, 1]).
@@ -90,7 +104,8 @@ class GenerativeModel(L.LightningModule, ABC):
 
         Args:
             n: number of samples.
-            y: (n,) int64 classes; drawn uniformly from each sample's own stream when None and the model is conditional.
+            y: (n,) int64 classes, or (n, K) attributes in {0, 1}, those below 0 to be drawn; all drawn from each
+                sample's own stream when None.
             seeds: (n,) int64, one a sample (see `lightning_gen.noise.sample_seeds`); drawn from torch's global
                 generator when None.
 
@@ -107,7 +122,7 @@ class GenerativeModel(L.LightningModule, ABC):
         """As `sample`, with the classes that samples were drawn for beside them.
 
         Returns:
-            `x`, (n, …) samples, and for a conditional model `y`, (n,) int64, on the device of the model.
+            `x`, (n, …) samples, and for a conditional model `y`, (n,) or (n, K), on the device of the model.
         """
         if seeds is None:
             seeds = torch.randint(2**63 - 1, (n,))
@@ -115,25 +130,10 @@ class GenerativeModel(L.LightningModule, ABC):
             if given is not None and len(given) != n:
                 raise UserError(f"sample was asked for {n} samples but given {len(given)} {name}: give one a sample")
         noise = Noise(seeds, self.device)
-        y = self._classes(noise, y)
+        y = self.condition.draw(noise, y)
         with evaluating(self):
             x = self.generate(noise, y)
         return {"x": x} if y is None else {"x": x, "y": y}
-
-    def _classes(self, noise: Noise, y: Tensor | None) -> Tensor | None:
-        if self.num_classes is None:
-            if y is not None:
-                raise UserError(
-                    "classes were asked for, but the model is unconditional: train one whose networks have num_classes"
-                )
-            return None
-        drawn = noise.integers(self.num_classes)  # always drawn, so that giving y leaves the rest of the noise alone
-        if y is None:
-            return drawn
-        if y.numel() and (int(y.min()) < 0 or int(y.max()) >= self.num_classes):
-            absent = ", ".join(str(c) for c in y.unique().tolist() if not 0 <= c < self.num_classes)
-            raise UserError(f"class {absent} does not exist: the model knows classes 0 to {self.num_classes - 1}")
-        return y.to(self.device)
 
     # ---------------------------------------------------------------- set-up
 
@@ -142,6 +142,8 @@ class GenerativeModel(L.LightningModule, ABC):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.check_data(data)
+            if stage == "fit":
+                self.condition.learn(data)
         for name in self.compiled if stage == "fit" else ():
             self._submodule(name).compile()  # in place: torch.compile(module) would rename the checkpoint's keys
 
@@ -152,18 +154,7 @@ class GenerativeModel(L.LightningModule, ABC):
             raise UserError(
                 f"the model makes samples of shape {made} but data gives {wanted}: {_differing_keys(made, wanted)}"
             )
-        if self.num_classes is None:
-            return
-        if data.num_classes is None:
-            raise UserError(
-                f"the model is conditioned on {self.num_classes} classes (num_classes) but data has none: remove the"
-                " key from model, or use labelled data"
-            )
-        if data.num_classes > self.num_classes:
-            raise UserError(
-                f"data has {data.num_classes} classes but the model knows {self.num_classes}: set the num_classes of"
-                f" its networks to {data.num_classes}"
-            )
+        self.condition.check_data(data, not self.draws_classes)
 
     def _submodule(self, name: str) -> nn.Module:
         try:

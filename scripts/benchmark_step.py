@@ -109,14 +109,14 @@ def train_plainly(batches: Iterator[Tensor], clock: Clock, options: argparse.Nam
         with half():
             with torch.no_grad():
                 fake = generator(torch.randn(len(x), LATENT_DIM, device=device))
-            real_scores, fake_scores = discriminator(x).float(), discriminator(fake).float()
+            real_scores, fake_scores = discriminator(x).scores.float(), discriminator(fake).scores.float()
         (softplus(-real_scores).mean() + softplus(fake_scores).mean()).backward()
         d_optimizer.step()
 
         discriminator.requires_grad_(False)
         g_optimizer.zero_grad()
         with half():
-            fake_scores = discriminator(generator(torch.randn(len(x), LATENT_DIM, device=device))).float()
+            fake_scores = discriminator(generator(torch.randn(len(x), LATENT_DIM, device=device))).scores.float()
         softplus(-fake_scores).mean().backward()
         g_optimizer.step()
         discriminator.requires_grad_(True)

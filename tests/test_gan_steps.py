@@ -55,11 +55,10 @@ class Constant(Penalty):
 
     def __init__(self, bias, value=1.0, interval=1):
         super().__init__(interval)
-        self.bias, self.value, self.calls = bias, value, 0
+        self.biases, self.value = [bias], value  # in a list: the parameter is the discriminator's
 
-    def __call__(self, discriminator, real, fake, y):
-        self.calls += 1
-        return self.value * self.bias.sum()
+    def forward(self, turn):
+        return self.value * self.biases[0].sum()
 
 
 class Zero(NonSaturating):
@@ -161,14 +160,18 @@ def test_networks_of_different_classes_are_refused(make_gan):
 def reference_step(gan, batch, n, lr):
     """The same step written out, on a copy of the networks in plain torch, with the same noise."""
     generator, discriminator, latent = gan.generator, gan.discriminator, gan.generator.latent_dim
+
+    def score(x):
+        return discriminator(x).scores
+
     for x in batch.chunk(n):
         fake = generator(torch.randn(len(x), latent)).detach()
-        loss = -discriminator(x).sigmoid().log().mean() - (1 - discriminator(fake).sigmoid()).log().mean()
+        loss = -score(x).sigmoid().log().mean() - (1 - score(fake).sigmoid()).log().mean()
         for p, g in zip(
             discriminator.parameters(), torch.autograd.grad(loss, list(discriminator.parameters())), strict=True
         ):
             p.data -= lr * g
-    loss = -discriminator(generator(torch.randn(len(x), latent))).sigmoid().log().mean()
+    loss = -score(generator(torch.randn(len(x), latent))).sigmoid().log().mean()
     for p, g in zip(generator.parameters(), torch.autograd.grad(loss, list(generator.parameters())), strict=True):
         p.data -= lr * g
 
@@ -258,7 +261,7 @@ def test_weights_frozen_by_the_user_stay_frozen(make_gan, make_ring, make_traine
 def test_lazy_penalties_are_due_every_interval_of_updates(n, interval, make_gan, make_ring, make_trainer):
     gan = make_gan(num_critic_steps=n, discriminator_optimizer=SGD, loss=Zero())
     bias = list(gan.discriminator.parameters())[-1]
-    gan.penalties = [Constant(bias, 0.5, interval)]
+    gan.penalties.append(Constant(bias, 0.5, interval))
     due, original = [], gan.discriminator_loss
 
     def discriminator_loss(batch, update):
@@ -279,7 +282,7 @@ def test_the_logged_penalty_is_not_multiplied(make_gan, make_ring, make_trainer)
     bias = list(gan.discriminator.parameters())[-1]
     with torch.no_grad():
         bias.fill_(2.0)
-    gan.penalties = [Constant(bias, 0.5, 8)]
+    gan.penalties.append(Constant(bias, 0.5, 8))
     original = gan.discriminator_loss
 
     def discriminator_loss(batch, update):
@@ -406,9 +409,10 @@ def test_bf16_trains_with_penalties_and_losses_in_float32(make_gan, make_ring, m
     inside, scored = [], []
 
     class SpyR1(R1):
-        def __call__(self, discriminator, real, fake, y):
-            inside.append((torch.is_autocast_enabled("cpu"), real.dtype, fake.dtype, discriminator(real, y).dtype))
-            return super().__call__(discriminator, real, fake, y)
+        def forward(self, turn):
+            scores = turn.discriminator(turn.real, turn.y)
+            inside.append((torch.is_autocast_enabled("cpu"), turn.real.dtype, turn.fake.dtype, scores.dtype))
+            return super().forward(turn)
 
     class SpyLoss(NonSaturating):
         def discriminator(self, real, fake):
@@ -444,9 +448,9 @@ def test_penalties_of_a_compiled_critic_are_eager(make_gan, make_ring, make_trai
     stances = []
 
     class SpyR1(R1):
-        def __call__(self, discriminator, real, fake, y):
+        def forward(self, turn):
             stances.append(torch._dynamo.eval_frame._stance.stance)
-            return super().__call__(discriminator, real, fake, y)
+            return super().forward(turn)
 
     monkeypatch.setattr(nn.Module, "compile", lambda self, *_args, **_kwargs: None)
     make_trainer(max_steps=1).fit(make_gan(compile=["discriminator"], penalties=[SpyR1()]), make_ring())
@@ -473,7 +477,7 @@ def test_the_held_out_score_is_the_mean_over_samples(make_gan, make_ring, make_t
     trainer = make_trainer(limit_val_batches=None)
     (logged,) = trainer.validate(gan, data, verbose=False)
     with torch.no_grad():
-        expected = gan.discriminator(torch.cat([b["x"] for b in data.rows("val")])).mean().item()
+        expected = gan.discriminator(torch.cat([b["x"] for b in data.rows("val")])).scores.mean().item()
     assert logged["d_held_out"] == pytest.approx(expected, rel=1e-5)
 
 

@@ -22,20 +22,35 @@ class EMA(Callback):
         decay: d, in [0, 1).
         warmup: ramp d up from 0.1, so that early samples are not dominated by the initial weights.
         start_step: first step that is averaged; before it the average follows the weights.
+        half_life: instead of `decay` and `warmup`: h, the steps after which a weight's share has halved, d = 2^(−1/h).
+        ramp: with `half_life`, h is at most this share of the updates so far (Karras et al., "Training Generative
+            Adversarial Networks with Limited Data", NeurIPS 2020: 0.05); None for no ramp.
 
     Raises:
-        UserError: if `decay` is outside [0, 1), or a name in `modules` is not a submodule of the model.
+        UserError: if a number is out of its range, or a name in `modules` is not a submodule of the model.
     """
 
     def __init__(
-        self, modules: list[str] | None = None, decay: float = 0.999, warmup: bool = True, start_step: int = 0
+        self,
+        modules: list[str] | None = None,
+        decay: float = 0.999,
+        warmup: bool = True,
+        start_step: int = 0,
+        half_life: float | None = None,
+        ramp: float | None = None,
     ) -> None:
         if not 0 <= decay < 1:
             raise UserError(f"EMA.decay is {decay}: it must be at least 0 and below 1")
+        if half_life is not None and not half_life >= 0:
+            raise UserError(f"EMA.half_life is {half_life}: it counts steps and must be at least 0")
+        if ramp is not None and (half_life is None or not ramp > 0):
+            raise UserError(f"EMA.ramp is {ramp}: it must be above 0, and needs a half_life")
         self.modules = modules or ["generator"]
         self.decay = decay
         self.warmup = warmup
         self.start_step = start_step
+        self.half_life = half_life
+        self.ramp = ramp
         self.averaged: dict[str, Tensor] = {}
         self.updates = 0
         self._parameters: list[tuple[Tensor, Tensor]] = []  # of each averaged tensor and the live one
@@ -84,6 +99,9 @@ class EMA(Callback):
 
     def current_decay(self) -> float:
         """The decay d of the next update."""
+        if self.half_life is not None:
+            steps = self.half_life if self.ramp is None else min(self.half_life, self.ramp * self.updates)
+            return 0.5 ** (1 / steps) if steps > 0 else 0.0
         return min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
 
     # ---------------------------------------------------------------- taking the model's place

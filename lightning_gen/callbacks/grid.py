@@ -58,9 +58,7 @@ class SampleGrid(AtValidations):
         data = trainer.datamodule  # type: ignore[attr-defined]
         picture = grid(model, data, self.num or data.modality.picture_size, self.seed)
         save_picture(picture, path)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(path.parent.name, picture, trainer.global_step, dataformats="HWC")
+        show_picture(trainer, picture, path.parent.name)
 
 
 def grid(model: GenerativeModel, data: DataModule, num: int, seed: int, y: Tensor | None = None) -> "np.ndarray":
@@ -71,16 +69,14 @@ def grid(model: GenerativeModel, data: DataModule, num: int, seed: int, y: Tenso
         data: whose modality knows how samples are shown.
         num: number of samples.
         seed: names the set of noise.
-        y: (num,) classes; None for all of a conditional model, one a row.
+        y: (num,) classes or (num, K) attributes; None for all classes of a conditional model, one a row.
 
     Returns:
         (H, W, 3) uint8 array.
     """
     columns = math.ceil(math.sqrt(num))
-    if model.num_classes is not None and y is None:
-        columns = max(num // model.num_classes, 1)
-        y = torch.arange(model.num_classes).repeat_interleave(columns)
-        num = len(y)
+    if y is None and (y := model.condition.one_each(num)) is not None:
+        num, columns = len(y), int((y == y[0]).sum())
     samples = model.sample(num, y, seeds=sample_seeds(seed, torch.arange(num)))
     return data.modality.grid(samples, columns)
 
@@ -91,3 +87,10 @@ def save_picture(picture: "np.ndarray", path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
+
+
+def show_picture(trainer: Trainer, picture: "np.ndarray", name: str) -> None:
+    """Hand an (H, W, 3) uint8 array to TensorBoard, where the trainer logs to it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")

@@ -18,6 +18,8 @@ def evaluate(
     reference: str | None,
     labels: bool,
     num_workers: int | None,
+    sampler: Part | None,
+    standing_statistics: int,
     **options: Any,
 ) -> None:
     """Measure checkpoints (`sweep`) or files of images (`evaluate_samples`).
@@ -33,6 +35,8 @@ def evaluate(
         reference: images or statistics to compare with; None for the recipe's data.
         labels: folders of images are classes.
         num_workers: threads that decode images; None for what the CPU cores suggest.
+        sampler: class name of a sampler of latents, or `{class_path, init_args}`; None for the recipe's.
+        standing_statistics: batches to renew running statistics from; 0 for none.
         options: of the function that does it.
 
     Raises:
@@ -53,10 +57,17 @@ def evaluate(
         for name, value in (("labels", labels), ("num_workers", num_workers)):
             if value not in (False, None):
                 raise UserError(f"--{name} is about files of images, but --ckpt_path draws its own: leave it out")
+        from lightning_gen.commands.sampling import Sampling
         from lightning_gen.commands.sweep import sweep
 
-        sweep(ckpt_path, changes, **options)
+        sampling = Sampling(None if sampler is None else part(sampler), standing_statistics)
+        sweep(ckpt_path, changes, sampling=sampling, **options)
         return
+    for name, asked in (("sampler", sampler), ("standing_statistics", standing_statistics)):
+        if asked:
+            raise UserError(
+                f"--{name} is about drawing from checkpoints, but --samples are there already: leave it out"
+            )
     from lightning_gen.commands.evaluate_samples import evaluate_samples
 
     assert samples is not None

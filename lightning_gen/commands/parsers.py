@@ -18,6 +18,16 @@ def sample_parser() -> ArgumentParser:
     parser.add_argument(
         "--classes", type=str | None, default=None, help="Classes to draw, with commas, repeated in turn; all if unset."
     )
+    parser.add_argument(
+        "--attributes",
+        type=str | None,
+        default=None,
+        help="Attributes to draw, such as Smiling,-Male (with, and without); the others as in the training data.",
+    )
+    parser.add_argument(
+        "--walk", type=int, default=0, help="Also write walk.png: so many ways from one sample to another, one a row."
+    )
+    _add_sampling(parser)
     _add_common(parser, batch_size=64)
     return parser
 
@@ -76,6 +86,7 @@ def evaluate_parser() -> ArgumentParser:
         default=None,
         help="A YAML file laid over the checkpoint's configuration, for data elsewhere.",
     )
+    _add_sampling(parser)
     _add_images(parser)
     _add_common(parser, batch_size=None)
     return parser
@@ -159,6 +170,21 @@ def _add_images(parser: ArgumentParser) -> None:
         type=int | None,
         default=None,
         help="Threads that decode images in each process; by cores if unset.",
+    )
+
+
+def _add_sampling(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--sampler",
+        type=dict[str, Any] | str | None,
+        default=None,
+        help="How latents are drawn, such as Langevin or '{class_path: Truncated, init_args: {psi: 0.7}}'.",
+    )
+    parser.add_argument(
+        "--standing_statistics",
+        type=int,
+        default=0,
+        help="Renew the generator's batch statistics from so many batches of its samples; 0 for those of training.",
     )
 
 

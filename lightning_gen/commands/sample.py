@@ -8,11 +8,17 @@ from torch import Tensor
 
 from lightning_gen.callbacks.grid import grid as draw
 from lightning_gen.callbacks.grid import save_picture
+from lightning_gen.callbacks.walk import require_interpolation
+from lightning_gen.callbacks.walk import walk as draw_walk
 from lightning_gen.checkpoints import Weights, load
+from lightning_gen.commands.evaluate import Part, part
 from lightning_gen.commands.processes import start
+from lightning_gen.commands.sampling import Sampling
+from lightning_gen.conditions import Attributes
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.distributed import from_rank_zero
+from lightning_gen.model import GenerativeModel
 from lightning_gen.noise import sample_seeds
 
 
@@ -22,6 +28,10 @@ def sample(
     output: str,
     grid: bool,
     classes: str | None,
+    attributes: str | None,
+    walk: int,
+    sampler: Part | None,
+    standing_statistics: int,
     seed: int,
     batch_size: int,
     weights: Weights,
@@ -39,6 +49,10 @@ def sample(
         output: folder for them.
         grid: also write `grid.png`: the first of the set, or of a conditional model every class in a row of its own.
         classes: classes to draw, with commas, repeated in turn; None to draw each sample's class from its own noise.
+        attributes: attributes to draw, with commas, a minus before those that are to be absent; None to draw all.
+        walk: also write `walk.png`, so many ways from one sample to another; 0 for none.
+        sampler: class name of a sampler of latents, or `{class_path, init_args}`; None for the recipe's.
+        standing_statistics: batches to renew running statistics from; 0 for none.
         seed: names the set; sample *i* depends on (seed, i) only.
         batch_size: samples drawn at a time in each process, ≥ 1.
         weights: `ema` (where there are averages) or `raw`.
@@ -50,13 +64,17 @@ def sample(
     Raises:
         UserError: for anything wrong with these.
     """
-    for name, value in (("num", num), ("batch_size", batch_size)):
-        if value < 1:
-            raise UserError(f"--{name} is {value}: it must be at least 1")
+    for name, value, least in (("num", num, 1), ("batch_size", batch_size, 1), ("walk", walk, 0)):
+        if value < least:
+            raise UserError(f"--{name} is {value}: it must be at least {least}")
     chosen = _classes(classes)
     model, data, loaded = load(ckpt_path, weights, allow)
+    if attributes is not None:
+        chosen = _attributes(model, attributes, classes)
+    if walk:
+        require_interpolation(model, "--walk")
     fabric = start(accelerator, devices, num_nodes)
-    model.to(fabric.device)
+    Sampling(None if sampler is None else part(sampler), standing_statistics).apply(model.to(fabric.device))
     folder = Path(output)
     from_rank_zero(lambda: _prepare(data, folder, num), fabric.world_size)
     index = torch.arange(fabric.global_rank, num, fabric.world_size)
@@ -67,11 +85,14 @@ def sample(
         shown = min(num, data.modality.picture_size)
         y = chosen[torch.arange(shown) % len(chosen)] if chosen is not None else None
         save_picture(draw(model, data, shown, seed, y), folder / "grid.png")
+    if fabric.is_global_zero and walk > 0:
+        save_picture(draw_walk(model, data, walk, 8, seed), folder / "walk.png")  # type: ignore[arg-type]
     fabric.barrier()
     if fabric.is_global_zero:
         print(
             f"{num} samples ({loaded} weights, seed {seed}) in {folder}"
             + (f", grid {folder / 'grid.png'}" if grid else "")
+            + (f", walk {folder / 'walk.png'}" if walk else "")
         )
 
 
@@ -85,6 +106,15 @@ def _classes(text: str | None) -> Tensor | None:
         return torch.tensor([int(word) for word in words])
     except ValueError:
         raise UserError(f"--classes is {text!r}: give the numbers of classes, such as 7 or 1,2") from None
+
+
+def _attributes(model: GenerativeModel, attributes: str, classes: str | None) -> Tensor:
+    """(1, K): the row that is asked for."""
+    if classes is not None:
+        raise UserError("--classes and --attributes are both given: a model is conditioned on one or the other")
+    if not isinstance(model.condition, Attributes):
+        raise UserError("--attributes was given, but the model is not conditioned on attributes: leave it out")
+    return model.condition.wanted(attributes)[None]
 
 
 def _prepare(data: DataModule, folder: Path, num: int) -> None:

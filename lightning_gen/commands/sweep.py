@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.fabric import Fabric
 
@@ -29,6 +30,7 @@ from lightning_gen.commands.results import (
     output_path,
     table,
 )
+from lightning_gen.commands.sampling import Sampling
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.files import file_sha256
@@ -45,6 +47,7 @@ def sweep(
     weights: Weights,
     memorisation: bool,
     report: str | None,
+    sampling: Sampling,
     accelerator: str,
     devices: int | str,
     num_nodes: int,
@@ -60,6 +63,7 @@ def sweep(
         weights: `ema` (where there are averages) or `raw`.
         memorisation: also look for copies of training samples.
         report: folder for a page that compares the runs; None for none.
+        sampling: how samples are drawn.
         accelerator: as Lightning names them.
         devices: processes on this machine.
         num_nodes: machines.
@@ -73,9 +77,10 @@ def sweep(
     paths = from_rank_zero(lambda: _find(ckpt_path), fabric.world_size)  # a run may go on writing some
     target = output_path(output) if output else _default_output(paths)
     from_rank_zero(lambda: check_output(target), fabric.world_size)
-    candidates = _in_order([_candidate(path, allow, config, changes, memorisation) for path in paths])
+    candidates = _in_order([_candidate(path, allow, config, changes, memorisation, sampling) for path in paths])
     benches = _benches(candidates, fabric)
-    protocol = _protocol(benches[candidates[0].bench][1])
+    asked = sampling.protocol()
+    protocol = {name: how | asked for name, how in _protocol(benches[candidates[0].bench][1]).items()}
     results = from_rank_zero(
         lambda: Results(target if output else free_target(target, protocol), protocol), fabric.world_size
     )
@@ -117,22 +122,26 @@ class _Candidate:
     step: int
     model: dict[str, Any]
     model_sha256: str
-    """Of the model's configuration, which --config may have changed."""
+    """Of the model's configuration, which --config may have changed, and of how it is sampled."""
     bench: str
     """The settings of its data and evaluations, as JSON; checkpoints that share them share the work."""
+    sampling: Sampling
+    """How it is sampled."""
 
 
 _Bench = tuple[DataModule, list[Evaluation]]
 
 
-def _candidate(path: Path, allow: str, config: str | None, changes: dict[str, Any], memorisation: bool) -> _Candidate:
+def _candidate(
+    path: Path, allow: str, config: str | None, changes: dict[str, Any], memorisation: bool, sampling: Sampling
+) -> _Candidate:
     checkpoint = read_checkpoint(path, mmap=True)
     settings = _lay_over(configuration(checkpoint, path, allow), config)
     bench = {"data": settings["data"], "evaluations": _evaluations(settings, changes, memorisation)}
-    model = hashlib.sha256(json.dumps(settings["model"], sort_keys=True).encode()).hexdigest()
-    return _Candidate(
-        path, checkpoint.get("global_step", 0), settings["model"], model, json.dumps(bench, sort_keys=True)
-    )
+    asked = {"sampling": sampling.protocol()} if sampling.protocol() else {}
+    model = hashlib.sha256(json.dumps(settings["model"] | asked, sort_keys=True).encode()).hexdigest()
+    bench_settings = json.dumps(bench, sort_keys=True)
+    return _Candidate(path, checkpoint.get("global_step", 0), settings["model"], model, bench_settings, sampling)
 
 
 def _in_order(candidates: list[_Candidate]) -> list[_Candidate]:
@@ -152,21 +161,23 @@ def _measure(
 ) -> Row:
     """The row of a checkpoint, measured unless an earlier sweep did."""
     content = from_rank_zero(lambda: file_sha256(candidate.path), fabric.world_size)
-    model, loaded = together(lambda: _load(candidate, weights), fabric.world_size)
+    model, loaded = together(lambda: _load(candidate, weights, fabric.device), fabric.world_size)
     row: Row = {"checkpoint": str(candidate.path), "step": candidate.step, "weights": loaded, "sha256": content}
     row["model_sha256"] = candidate.model_sha256
     # rank zero decides: it alone reads what another job may have added meanwhile
     if (known := from_rank_zero(lambda: results.find(**row), fabric.world_size)) is not None:
         return known
     for evaluation in evaluations:
-        row |= evaluation.measure(model.to(fabric.device), data, fabric.global_rank, fabric.world_size)
+        row |= evaluation.measure(model, data, fabric.global_rank, fabric.world_size)
         row |= evaluation.details()
     return results.add(row) if fabric.is_global_zero else row
 
 
-def _load(candidate: _Candidate, weights: Weights) -> tuple[GenerativeModel, Weights]:
+def _load(candidate: _Candidate, weights: Weights, device: torch.device) -> tuple[GenerativeModel, Weights]:
     model: GenerativeModel = instantiate(GenerativeModel, candidate.model)
-    return model.eval(), load_state(model, read_checkpoint(candidate.path, mmap=True), weights)
+    loaded = load_state(model, read_checkpoint(candidate.path, mmap=True), weights)
+    candidate.sampling.apply(model.eval().to(device))
+    return model, loaded
 
 
 def _finish(
@@ -194,7 +205,7 @@ def _finish(
         data, evaluations = benches[candidate.bench]
         looked = [e for e in evaluations if any(isinstance(metric, Memorisation) for metric in e.metrics)]
         evaluation = (looked or evaluations)[0]
-        model = _load(candidate, row["weights"])[0].to(fabric.device)
+        model = _load(candidate, row["weights"], fabric.device)[0]
         near = row.get("neighbours") if evaluation.reference is None else None  # else they are no rows of the data
         pairs = neighbour_pairs(model, data, near, evaluation.seed)
         grid = sample_grid(model, data, evaluation.seed) if report else None

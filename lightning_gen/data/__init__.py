@@ -3,23 +3,27 @@
 from lightning_gen.data.base import DataModule
 from lightning_gen.data.cifar10 import CIFAR10
 from lightning_gen.data.digits import Digits
+from lightning_gen.data.few_labels import FewLabels
 from lightning_gen.data.image_arrays import ImageArrays
 from lightning_gen.data.image_folder import ImageFolder
-from lightning_gen.data.loader import EvalLoader, SeedLoader, TrainLoader
+from lightning_gen.data.loader import Companion, EvalLoader, SeedLoader, TrainLoader
 from lightning_gen.data.mnist import MNIST, FashionMNIST
 from lightning_gen.data.modality import Images, Modality, Points
 from lightning_gen.data.points2d import Checkerboard2D, Grid2D, Moons2D, Ring2D
 from lightning_gen.data.rows import Batch, Rows, TensorRows
+from lightning_gen.data.stacked import Stacked
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "Batch",
     "Checkerboard2D",
+    "Companion",
     "DataModule",
     "Digits",
     "EvalLoader",
     "FashionMNIST",
+    "FewLabels",
     "Grid2D",
     "ImageArrays",
     "ImageFolder",
@@ -30,6 +34,7 @@ __all__ = [
     "Ring2D",
     "Rows",
     "SeedLoader",
+    "Stacked",
     "TensorRows",
     "TrainLoader",
 ]

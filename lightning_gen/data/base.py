@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from lightning_gen.data.loader import EvalLoader, SeedLoader, TrainLoader
+from lightning_gen.data.labels import check_labels
+from lightning_gen.data.loader import Companion, EvalLoader, SeedLoader, TrainLoader
 from lightning_gen.data.modality import Modality
 from lightning_gen.data.rows import Batch, Rows
 from lightning_gen.errors import UserError, nearest
@@ -20,8 +21,9 @@ SPLIT_SEED = 0
 class DataModule(LightningDataModule, ABC):
     """A source of data. Samples are stored compactly (`Modality`) and become a model's floats on the device.
 
-    A batch is a dict: `x` (B, …) samples, `y` (B,) int64 classes if the data have any, and in evaluation `index` (B,)
-    int64, the position in the split. Instead of samples a batch may hold `seeds` (B,) int64, from which to generate.
+    A batch is a dict: `x` (B, …) samples; `y`, (B,) int64 classes or (B, A) float32 attributes in {0, 1}, if the data
+    have any; and in evaluation `index` (B,) int64, the position in the split. Instead of samples a batch may hold
+    `seeds` (B,) int64, from which to generate.
 
     Used without a Trainer, call `prepare_data()` once before the first `split()`.
 
@@ -64,12 +66,17 @@ class DataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, or None where samples have no `y`."""
+        """Number of classes or of attributes, or None where samples have no `y`."""
         return None
 
     @property
     def class_names(self) -> list[str] | None:
         """Names of the classes in the order of `y`, where they are known."""
+        return None
+
+    @property
+    def attribute_names(self) -> list[str] | None:
+        """Names of the columns of `y` where it holds attributes, None where it holds classes or is absent."""
         return None
 
     @abstractmethod
@@ -83,7 +90,7 @@ class DataModule(LightningDataModule, ABC):
             name: "train", "val" or "test".
 
         Raises:
-            UserError: there is no such split, or its data are absent or unfit.
+            UserError: there is no such split, its data are absent or unfit, or a label is no class of `num_classes`.
         """
         if name not in self.splits:
             choices = ", ".join(self.splits)
@@ -91,7 +98,9 @@ class DataModule(LightningDataModule, ABC):
                 f"{type(self).__name__} has no split {name!r}{nearest(name, self.splits)}; it has {choices}"
             )
         if name not in self._splits:
-            self._splits[name] = self.load_split(name)
+            rows = self.load_split(name)
+            check_labels(f"{type(self).__name__}: split {name!r}", rows.y, self.num_classes)
+            self._splits[name] = rows
         return self._splits[name]
 
     def rows(
@@ -147,8 +156,14 @@ class DataModule(LightningDataModule, ABC):
             world_size=world_size,
             num_workers=self.num_workers,
             pin=self._pin,
+            companion=self.companion,
             **self._progress(len(rows) // step),
         )
+
+    @property
+    def companion(self) -> Companion | None:
+        """What training batches carry in place of `y`, if anything."""
+        return None
 
     def val_dataloader(self) -> EvalLoader | SeedLoader:
         """The validation split in order, or, where there is none, one batch of seeds a process."""
@@ -170,9 +185,11 @@ class DataModule(LightningDataModule, ABC):
         if "flip" in batch:  # drawn by the loader, so that it depends on neither the device nor the number of processes
             x = torch.where(batch["flip"].view(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
         x = self.modality.to_model(x)
+        batch = {name: value for name, value in batch.items() if name != "flip"} | {"x": x}
         if self.trainer is not None:
-            x = x.to(self.trainer.lightning_module.dtype)  # float64 or bfloat16 where the weights are
-        return {name: value for name, value in batch.items() if name != "flip"} | {"x": x}
+            dtype = self.trainer.lightning_module.dtype  # float64 or bfloat16 where the weights are
+            batch |= {k: batch[k].to(dtype) for k in ("x", "y") if k in batch and batch[k].is_floating_point()}
+        return batch
 
     def _evaluation(self, name: str) -> EvalLoader | SeedLoader:
         rank, world_size = self._rank, self._world_size

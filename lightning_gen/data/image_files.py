@@ -141,7 +141,7 @@ class FileRows(Rows):
         files: paths relative to it.
         size: (height, width) in pixels.
         channels: 1 or 3.
-        y: (N,) int64 classes, if any.
+        y: (N,) int64 classes or (N, A) float32 attributes, if any.
     """
 
     def __init__(

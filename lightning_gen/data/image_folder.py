@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from lightning_gen.data.attributes import AttributeTable
 from lightning_gen.data.base import DataModule, holdout, require
 from lightning_gen.data.image_files import FileRows, find_images
 from lightning_gen.data.modality import Images
@@ -34,11 +35,14 @@ class ImageFolder(DataModule):
         val_fraction: share of the images held out for validation, in [0, 1); the same ones in every run.
         on_corrupt: what to do with files that cannot be decoded: "stop", or "skip" them with a warning.
         in_memory: keep the decoded images in memory; null: when they take less than 1 GiB.
+        attributes: a table of what each image shows, a CSV file or CelebA's `list_attr_celeba.txt`, see
+            `AttributeTable`; then `y` is (B, A) in {0, 1}, and there are no classes.
+        attribute_choice: names of the attributes to use, in this order; null for all of the table.
         **kwargs: `batch_size`, `num_workers`, `seed` and `num_predict` of `DataModule`.
 
     Raises:
         UserError: an argument is out of its range; later, the folder is absent, unreadable, without images, or holds
-            damaged ones.
+            damaged ones, or the table does not fit it.
     """
 
     modality = Images()
@@ -53,14 +57,20 @@ class ImageFolder(DataModule):
         val_fraction: float = 0.0,
         on_corrupt: Literal["stop", "skip"] = "stop",
         in_memory: bool | None = None,
+        attributes: str | None = None,
+        attribute_choice: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         require(channels in (1, 3), "channels", channels, "1 or 3")
         require(0 <= val_fraction < 1, "val_fraction", val_fraction, "in [0, 1)")
         require(on_corrupt in ("stop", "skip"), "on_corrupt", on_corrupt, "'stop' or 'skip'")
+        require(attributes is None or not labels, "labels", labels, "false where attributes are given")
+        right = "null where no attributes are given"
+        require(attributes is not None or attribute_choice is None, "attribute_choice", attribute_choice, right)
         self.path, self.size, self.channels, self.labels = path, size_pair(image_size), channels, labels
         self.flip, self.val_fraction, self.on_corrupt, self.in_memory = flip, val_fraction, on_corrupt, in_memory
+        self.attributes, self.attribute_choice = attributes, attribute_choice
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -74,8 +84,9 @@ class ImageFolder(DataModule):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of sub-folders with images, if `labels`."""
-        return len(self.class_names) if self.class_names is not None else None
+        """Number of sub-folders with images, if `labels`; of attributes, if there are any."""
+        names = self.class_names if self.attributes is None else self.attribute_names
+        return None if names is None else len(names)
 
     @property
     def class_names(self) -> list[str] | None:
@@ -85,6 +96,16 @@ class ImageFolder(DataModule):
             UserError: an image lies outside any sub-folder.
         """
         return self._names if self.labels else None
+
+    @property
+    def attribute_names(self) -> list[str] | None:
+        """Names of the attributes in use, if there are any."""
+        return None if self.attributes is None else self._table.names
+
+    @cached_property
+    def _table(self) -> AttributeTable:
+        assert self.attributes is not None
+        return AttributeTable(self.attributes, self.attribute_choice)
 
     @cached_property
     def _names(self) -> list[str]:
@@ -103,7 +124,7 @@ class ImageFolder(DataModule):
     @cached_property
     def _parts(self) -> dict[str, Rows]:
         """Both splits, from one pass over the files."""
-        rows = FileRows(self.path, self._files, self.size, self.channels, self._classes(self._files))
+        rows = FileRows(self.path, self._files, self.size, self.channels, self._y(self._files))
         keep = self.in_memory
         if keep is None:
             keep = len(rows) * self.channels * self.size[0] * self.size[1] < IN_MEMORY_BYTES
@@ -121,12 +142,15 @@ class ImageFolder(DataModule):
 
     def _part(self, index: Tensor, x: Tensor | None) -> Rows:
         files = [self._files[i] for i in index.tolist()]
-        y = self._classes(files)
+        y = self._y(files)
         if x is None:
             return FileRows(self.path, files, self.size, self.channels, y)
         return TensorRows(x if len(index) == len(x) else x[index], y)
 
-    def _classes(self, files: list[str]) -> Tensor | None:
+    def _y(self, files: list[str]) -> Tensor | None:
+        """Classes (N,), attributes (N, A), or nothing."""
+        if self.attributes is not None:
+            return self._table.of(files, self.path)
         if self.class_names is None:
             return None
         number = {name: i for i, name in enumerate(self.class_names)}

@@ -3,6 +3,7 @@
 These are plain iterables, not torch DataLoaders, so Lightning leaves their sharding and order alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, final
 
@@ -39,6 +40,19 @@ def shard(count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> li
     return list(torch.arange(count)[rank::world_size].split(batch_size))
 
 
+class Companion(ABC):
+    """What the samples of a training stream get beside them, by their place in the stream."""
+
+    @abstractmethod
+    def beside(self, position: Tensor) -> Batch:
+        """What goes with some samples; its keys are added to those of their batch, which loses `y`.
+
+        Args:
+            position: (B,) int64 places in the sequence that all processes together read, epoch after epoch; a function
+                of the number of samples read alone, so that processes and resumed runs read parts of one sequence.
+        """
+
+
 @final
 class TrainLoader:
     """Shuffled batches of equal size, epoch after epoch, that can go on from any batch.
@@ -62,6 +76,7 @@ class TrainLoader:
         world_size: number of processes.
         num_workers: processes that decode, see `Rows.stream`.
         pin: see `Rows.stream`.
+        companion: what takes the place of `y` in each batch, if anything.
     """
 
     def __init__(
@@ -77,10 +92,11 @@ class TrainLoader:
         world_size: int = 1,
         num_workers: int = 0,
         pin: bool = False,
+        companion: Companion | None = None,
     ) -> None:
         self.rows, self.batch_size, self.seed, self.limit, self.flip = rows, batch_size, seed, limit, flip
         self.reshuffle, self.rank, self.world_size = reshuffle, rank, world_size
-        self.num_workers, self.pin = num_workers, pin
+        self.num_workers, self.pin, self.companion = num_workers, pin, companion
         self._epoch, self._batch = epoch, 0
         self._handed_out = False
 
@@ -93,13 +109,20 @@ class TrainLoader:
         return self._batches(self._epoch, self._batch)
 
     def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
-        order, mirrored = epoch_order(len(self.rows), self.seed, epoch if self.reshuffle else 0)
+        epoch = epoch if self.reshuffle else 0
+        order, mirrored = epoch_order(len(self.rows), self.seed, epoch)
         step = self.batch_size * self.world_size
         plan = [order[s * step : (s + 1) * step][self.rank :: self.world_size] for s in range(first, len(self))]
-        for index, batch in zip(plan, self.rows.stream(plan, self.num_workers, self.pin), strict=True):
+        stream = zip(plan, self.rows.stream(plan, self.num_workers, self.pin), strict=True)
+        for s, (index, batch) in enumerate(stream, start=first):
             # before the batch leaves: a checkpoint made while it is used must not repeat it
             self._batch, self._handed_out = self._batch + 1, True
-            yield {**batch, "flip": mirrored[index]} if self.flip else batch
+            more = {"flip": mirrored[index]} if self.flip else {}
+            if self.companion is not None:
+                batch = {name: value for name, value in batch.items() if name != "y"}
+                place = (epoch * len(self) + s) * step + torch.arange(self.rank, step, self.world_size)
+                more |= {n: v.pin_memory() if self.pin else v for n, v in self.companion.beside(place).items()}
+            yield {**batch, **more}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is: the epoch, and how many of its batches were handed out. Equal on every process."""

@@ -10,11 +10,15 @@ import torch
 from torch import Tensor
 
 Batch = dict[str, Tensor]
-"""`x` (B, …) in stored form, `y` (B,) int64 if there are classes, and what a loader adds."""
+"""`x` (B, …) in stored form, `y` (B,) int64 classes or (B, A) float32 attributes if there are any, and what a loader
+adds."""
 
 
 class Rows(ABC):
     """The samples of one split."""
+
+    y: Tensor | None = None
+    """(N,) int64 classes or (N, A) float32 attributes of all samples, if any."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -50,13 +54,14 @@ class TensorRows(Rows):
 
     Args:
         x: (N, …) samples in stored form.
-        y: (N,) int64 classes, if any.
+        y: (N,) integer classes or (N, A) floating-point attributes, if any.
     """
 
     def __init__(self, x: Tensor, y: Tensor | None = None) -> None:
         if y is not None and len(y) != len(x):
             raise ValueError(f"{len(x)} samples but {len(y)} labels")
-        self.tensors: Batch = {"x": x.contiguous()} if y is None else {"x": x.contiguous(), "y": y.to(torch.int64)}
+        self.y = None if y is None else y.to(torch.float32 if y.is_floating_point() else torch.int64)
+        self.tensors: Batch = {"x": x.contiguous()} if self.y is None else {"x": x.contiguous(), "y": self.y}
 
     def __len__(self) -> int:
         return len(self.tensors["x"])
@@ -84,7 +89,7 @@ class TensorRows(Rows):
 
     def subset(self, index: Tensor) -> "TensorRows":
         """The samples at `index` (M,), copied."""
-        return TensorRows(self.tensors["x"][index], self.tensors["y"][index] if "y" in self.tensors else None)
+        return TensorRows(self.tensors["x"][index], None if self.y is None else self.y[index])
 
     def _gather(self, index: Tensor, pin: bool) -> Batch:
         # straight into its (page-locked) place: one copy, and no loop over samples

@@ -2,34 +2,39 @@
 
 A generator G maps latents z ~ N(0, I) to samples; a discriminator D scores samples. Each minimises its own loss:
 
-    L_D = loss.discriminator(D(x), D(G(z))) + Σ penalties        L_G = loss.generator(D(G(z)))
+    L_D = loss.discriminator(D(T(x)), D(T(G(z)))) + Σ penalties            + auxiliary
+    L_G = loss.generator(D(T(G(z))))              + Σ generator_penalties  + auxiliary        T: the augmentation
 
-A recipe is a choice of networks, loss, penalties and schedules; a variant that changes the step overrides one method.
+A recipe is a choice of networks, losses, penalties and schedules; a variant that changes the step overrides one method.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
-from lightning_gen.adversarial import AdversarialModel, Terms, frozen, full_precision, make_optimizers
+from lightning_gen.adversarial import Terms, full_precision
+from lightning_gen.augmentation import Augmentation
 from lightning_gen.errors import UserError
-from lightning_gen.latents import slerp
 from lightning_gen.losses.adversarial import AdversarialLoss
-from lightning_gen.losses.penalties import Penalty
-from lightning_gen.model import Batch, evaluating
-from lightning_gen.networks.base import Discriminator, Generator
-from lightning_gen.noise import Noise
+from lightning_gen.losses.auxiliary import AuxiliaryLoss
+from lightning_gen.losses.constraints import Constraint
+from lightning_gen.losses.penalties import DiscriminatorTurn, GeneratorPenalty, GeneratorTurn, Judge, Penalty
+from lightning_gen.losses.unrolling import Unrolling
+from lightning_gen.model import Batch
+from lightning_gen.networks.base import Discriminator, Generator, Judgement, judgement
+from lightning_gen.samplers import LatentSampler
+from lightning_gen.two_player import TwoPlayerModel
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
 
 
-class GAN(AdversarialModel):
+class GAN(TwoPlayerModel):
     """A generator and a discriminator trained in turn, by manual optimisation.
 
     One step is one update of the generator, after `num_critic_steps` updates of the discriminator; it consumes
@@ -42,6 +47,12 @@ class GAN(AdversarialModel):
         generator_optimizer: makes the generator's optimiser from its parameters.
         discriminator_optimizer: makes the discriminator's optimiser from its parameters.
         penalties: terms added to the discriminator's loss.
+        generator_penalties: terms added to the generator's loss.
+        auxiliary: what both learn from classes, or codes, beside the scores.
+        augmentation: changes real and generated samples before the discriminator sees them.
+        constraint: applied to the discriminator's weights after each of its updates.
+        unrolling: lets the generator answer the discriminator as it will be some updates later.
+        attributes: names of the attributes that samples are conditioned on, as many as the networks' `num_classes`.
         generator_scheduler: makes the generator's learning rate schedule, stepped once a step; None for a constant.
         discriminator_scheduler: the same for the discriminator, stepped once a step too.
         num_critic_steps: updates of the discriminator for each of the generator, ≥ 1.
@@ -49,7 +60,9 @@ class GAN(AdversarialModel):
         gradient_clip_val: largest norm of either network's gradient; None to leave it.
         channels_last: keep the weights of convolutions channels last, which makes them faster on CPUs, and on GPUs in
             bf16; samples change by rounding.
-        compile: submodules to hand to `torch.compile`: any of `generator`, `discriminator`.
+        compile: submodules to hand to `torch.compile`: any of `generator`, `discriminator`; terms that are
+            differentiated twice run eagerly.
+        sampler: draws the latents when the trained model is sampled; from N(0, I) if unset.
 
     Raises:
         UserError: if the two networks are conditioned on different classes, or a count is below 1.
@@ -63,6 +76,12 @@ class GAN(AdversarialModel):
         generator_optimizer: OptimizerCallable,
         discriminator_optimizer: OptimizerCallable,
         penalties: list[Penalty] | None = None,
+        generator_penalties: list[GeneratorPenalty] | None = None,
+        auxiliary: AuxiliaryLoss | None = None,
+        augmentation: Augmentation | None = None,
+        constraint: Constraint | None = None,
+        unrolling: Unrolling | None = None,
+        attributes: list[str] | None = None,
         generator_scheduler: LRSchedulerCallable | None = None,
         discriminator_scheduler: LRSchedulerCallable | None = None,
         num_critic_steps: int = 1,
@@ -70,96 +89,174 @@ class GAN(AdversarialModel):
         gradient_clip_val: float | None = None,
         channels_last: bool = False,
         compile: list[str] | None = None,
+        sampler: LatentSampler | None = None,
     ) -> None:
-        super().__init__(generator.num_classes, num_critic_steps, accumulate_grad_batches, gradient_clip_val, compile)
+        super().__init__(
+            generator,
+            discriminator,
+            (generator_optimizer, discriminator_optimizer),
+            (generator_scheduler, discriminator_scheduler),
+            channels_last,
+            sampler,
+            num_critic_steps=num_critic_steps,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
+            compile=compile,
+            attributes=attributes,
+        )
         if discriminator.num_classes != generator.num_classes:
             raise UserError(
                 f"model.init_args.generator.init_args.num_classes is {generator.num_classes} but the discriminator's"
                 f" is {discriminator.num_classes}: give both the same"
             )
-        self.generator = generator
-        self.discriminator = discriminator
+        if auxiliary is not None and generator.num_classes is None:
+            raise UserError(
+                f"model.init_args.auxiliary is {type(auxiliary).__name__}, which needs classes: set num_classes of both"
+                " networks"
+            )
+        names = [penalty.name for penalty in (*(penalties or []), *(generator_penalties or []))]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(
+                f"model.init_args.penalties has {twice[0]} twice: give it once, with the sum of the weights"
+            )
         self.loss = loss
-        self.penalties = penalties or []
-        self._penalty_terms: Terms = {}
-        self.optimizer_factories = (generator_optimizer, discriminator_optimizer)
-        self.scheduler_factories = (generator_scheduler, discriminator_scheduler)
-        if channels_last:
-            self.to(memory_format=torch.channels_last)
+        self.penalties: Sequence[Penalty] = nn.ModuleList(penalties or [])  # type: ignore[assignment]
+        self.generator_penalties: Sequence[GeneratorPenalty] = nn.ModuleList(generator_penalties or [])  # type: ignore[assignment]
+        self.auxiliary = auxiliary
+        self.augmentation = augmentation
+        self.constraint = constraint
+        self.unrolling = unrolling
 
     # ---------------------------------------------------------------- the two losses
 
     def discriminator_loss(self, batch: Batch, update: int) -> tuple[Tensor, Terms]:
-        """L_D of one batch.
-
-        Args:
-            batch: `x` (B, …) real samples, and `y` (B,) when conditional.
-            update: number of discriminator updates before this one; decides which lazy penalties are due.
-
-        Returns:
-            The loss, and its terms.
-        """
-        real, y = batch["x"], self._condition(batch)
+        """L_D of one batch, and its terms; see `TwoPlayerModel`."""
+        y, z = self._condition(batch), self._latents(batch["x"])
         with torch.no_grad():
-            fake = self.generator(self._latents(real), y)
-        real_scores, fake_scores = self._scores(real, y), self._scores(fake, y)
-        total = self.loss.discriminator(real_scores, fake_scores)
+            fake = self.generator(z, y)
+            real, fake = self._seen(batch["x"], fake)
+        of_real, of_fake = self._judge(real, y), self._judge(fake, y)
+        total = self.loss.discriminator(of_real.scores, of_fake.scores)
         terms = {"d_loss": total}
+        if self.auxiliary is not None:
+            assert y is not None
+            terms["d_auxiliary"] = self.auxiliary.discriminator(of_real, of_fake, y, z)
+            total = total + terms["d_auxiliary"]
         if self.logs_this_step:
-            terms |= {"d_real": real_scores.mean(), "d_fake": fake_scores.mean()}
-        for penalty in self.penalties:
-            if update % penalty.interval == 0:
-                with self._full_precision():
-                    terms[penalty.name] = penalty(self.discriminator, full_precision(real), full_precision(fake), y)
-                total = total + penalty.interval * terms[penalty.name]
+            terms |= {"d_real": of_real.scores.mean(), "d_fake": of_fake.scores.mean()}
+        if self.augmentation is not None:
+            self.augmentation.observe(of_real.scores.detach())
+        if due := [penalty for penalty in self.penalties if update % penalty.interval == 0]:
+            turn = DiscriminatorTurn(
+                self._scores,
+                full_precision(real),
+                full_precision(fake),
+                y,
+                of_real.scores,
+                of_fake.scores,
+                self.discriminator,
+                self._generated,
+                z,
+            )
+            total = total + self._penalised(due, turn, terms)
         return total, terms
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """L_G on fresh latents, as many as `batch` has rows and with its classes; the loss, and its terms."""
-        y = self._condition(batch)
-        loss = self.loss.generator(self._scores(self.generator(self._latents(batch["x"]), y), y))
-        return loss, {"g_loss": loss}
+        y, z = self._condition(batch), self._latents(batch["x"])
+        fake = self.generator(z, y)
+        judge = self._judge if self.unrolling is None else self._unrolled(self.unrolling, batch["x"], fake, y)
+        judged = judge(self._augmented(fake), y)
+        total = self.loss.generator(judged.scores, *self._real_scores(judge, batch["x"], y))
+        terms = {"g_loss": total}
+        if self.auxiliary is not None:
+            assert y is not None
+            terms["g_auxiliary"] = self.auxiliary.generator(judged, y, z)
+            total = total + terms["g_auxiliary"]
+        if due := [penalty for penalty in self.generator_penalties if self.global_step % penalty.interval == 0]:
+            real = self._augmented(batch["x"])
+            turn = GeneratorTurn(self.generator, self.generator, z, y, fake, judged, real, judge)
+            total = total + self._penalised(due, turn, terms)
+        return total, terms
 
-    # ---------------------------------------------------------------- the step
+    def after_discriminator_update(self) -> None:
+        """Constrain the weights, and let the augmentation adapt."""
+        if self.constraint is not None:
+            self.constraint(self.discriminator)
+        if self.augmentation is not None:
+            self.augmentation.adjust()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Terms:
-        """`num_critic_steps` updates of the discriminator, then one of the generator."""
-        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
-        updates, logs = self.split_step(batch), self.logs_this_step
-        terms: Terms = {}
-        for k, batches in enumerate(updates):
-            loss = partial(self.discriminator_loss, update=self.global_step * self.num_critic_steps + k)
-            terms |= self.backward_mean(discriminator_optimizer, batches, loss)
-            self.step_uncounted(discriminator_optimizer)
-        with frozen(self.discriminator):
-            terms |= self.backward_mean(generator_optimizer, updates[-1], self.generator_loss)
-        self.step_counted(generator_optimizer)
-        self._penalty_terms |= {
-            penalty.name: terms[penalty.name] for penalty in self.penalties if penalty.name in terms
-        }
-        if logs:  # a lazy penalty may never fall on a logged step: its last value stands for it
-            self.log_dict(terms | self._penalty_terms, prog_bar=True, batch_size=len(batch["x"]))
-        return terms
+    @property
+    def lazy_names(self) -> list[str]:
+        """Of the penalties."""
+        return [penalty.name for penalty in (*self.penalties, *self.generator_penalties)]
 
-    def configure_optimizers(self) -> Any:
-        """The generator's optimiser and schedule, then the discriminator's."""
-        networks = (self.generator, self.discriminator)
-        return make_optimizers(*zip(networks, self.optimizer_factories, self.scheduler_factories, strict=True))
+    @property
+    def draws_classes(self) -> bool:
+        """True where classes are codes to be found (InfoGAN)."""
+        return self.auxiliary is not None and self.auxiliary.draws_classes
 
-    # ---------------------------------------------------------------- the sampler
+    # ---------------------------------------------------------------- parts
 
-    def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
-        """G(z) for z drawn from each sample's own stream."""
-        return self.generator(self._drawn(noise), y)
+    def _augmented(self, x: Tensor) -> Tensor:
+        return x if self.augmentation is None else self.augmentation(x)
+
+    def _seen(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Real and generated samples as the discriminator sees them."""
+        if self.augmentation is None:
+            return real, fake
+        return self.augmentation(self.augmentation.replace(real, fake)), self.augmentation(fake)
+
+    def _scores(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return self._judge(x, y).scores
 
     @torch.no_grad()
-    def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """G(slerp(z_a, z_b; t)); see `lightning_gen.model.Interpolates`."""
-        a, b = Noise(seeds_a, self.device), Noise(seeds_b, self.device)
-        y = self._classes(a, y)
-        self._classes(b, y)  # not used, but drawn before the latent, as in `sample`
-        with evaluating(self):
-            return self.generator(slerp(self._drawn(a), self._drawn(b), t), y)
+    def _generated(self, z: Tensor, y: Tensor | None) -> Tensor:
+        return self.generator(z, y)
+
+    @torch.no_grad()
+    def _real_scores(self, judge: Judge, real: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+        """Scores of real samples, where the generator's loss wants them."""
+        return (judge(self._augmented(real), y).scores,) if self.loss.relativistic else ()
+
+    def _penalised(
+        self, due: Sequence[Penalty | GeneratorPenalty], turn: DiscriminatorTurn | GeneratorTurn, terms: Terms
+    ) -> Tensor:
+        """The sum of the terms that are due, each weighted by its interval."""
+        total = torch.zeros((), device=self.device)
+        with self._full_precision():
+            for penalty in due:
+                terms[penalty.name] = penalty(turn)
+                total = total + penalty.interval * terms[penalty.name]
+        return total
+
+    def _unrolled(self, unrolling: Unrolling, real: Tensor, fake: Tensor, y: Tensor | None) -> Judge:
+        """The discriminator after some updates against these very samples, differentiable in `fake`."""
+
+        def judge(x: Tensor, y: Tensor | None, weights: dict[str, Tensor]) -> Judgement:
+            return judgement(functional_call(self.discriminator, weights, (full_precision(x), y)))
+
+        def loss(scores: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
+            return self.loss.discriminator(scores(full_precision(real), y), scores(full_precision(fake), y))
+
+        with self._full_precision():
+            return partial(judge, weights=unrolling(self.discriminator, loss))
+
+    # ---------------------------------------------------------------- set-up
+
+    def check_data(self, data: "DataModule") -> None:
+        """See that augmentation and auxiliary loss can work on what they are given, too."""
+        super().check_data(data)
+        shape = tuple(data.sample_shape)
+        for augmentation in (module for module in self.modules() if isinstance(module, Augmentation)):
+            if wrong := augmentation.check(shape):  # the model's own, or a penalty's
+                name = type(augmentation).__name__
+                raise UserError(f"the augmentation {name} does not suit data's samples of shape {shape}: {wrong}")
+        judged = self._check_discriminator(shape)
+        for term in (self.auxiliary, *self.generator_penalties):
+            if term is not None and (missing := term.check(judged)):
+                where = "auxiliary" if term is self.auxiliary else "generator_penalties"
+                raise UserError(f"model.init_args.{where} has {type(term).__name__}, but {missing}")
 
     # ---------------------------------------------------------------- held-out data
 
@@ -169,7 +266,11 @@ class GAN(AdversarialModel):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score held-out samples: an overfitted discriminator takes them for generated (ADA, NeurIPS 2020, eq. 1)."""
-        if "x" in batch and len(batch["x"]):  # a process may have no rows
+        if "x" not in batch:
+            return
+        rows = len(batch["x"]) // self.discriminator.packing * self.discriminator.packing
+        if rows:  # a process may have none
+            batch = {key: value[:rows] for key, value in batch.items()}
             scores = self._scores(batch["x"], self._condition(batch))
             self._held_out += torch.stack((scores.sum(), torch.ones_like(scores).sum()))
 
@@ -181,49 +282,3 @@ class GAN(AdversarialModel):
 
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
-
-    # ---------------------------------------------------------------- parts
-
-    def _condition(self, batch: Batch) -> Tensor | None:
-        return batch["y"] if self.num_classes else None
-
-    def _drawn(self, noise: Noise) -> Tensor:
-        """Latents for sampling, one a stream."""
-        return noise.normal(self.generator.latent_dim, dtype=self.dtype)  # type: ignore[arg-type]
-
-    def _latents(self, real: Tensor) -> Tensor:
-        """Latents for training, one a row of `real`, from torch's global generator (seeded by step and rank)."""
-        return torch.randn(len(real), self.generator.latent_dim, device=real.device, dtype=self.dtype)  # type: ignore[arg-type]
-
-    def _scores(self, x: Tensor, y: Tensor | None) -> Tensor:
-        return full_precision(self.discriminator(x, y))
-
-    @contextmanager
-    def _full_precision(self) -> Iterator[None]:
-        """Float32 and, as a compiled graph cannot be differentiated twice, eager."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.autocast(self.device.type, enabled=False))
-            if "discriminator" in self.compiled:
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            yield
-
-    @torch.no_grad()
-    def check_data(self, data: "DataModule") -> None:
-        """Let the discriminator score two samples, too."""
-        super().check_data(data)
-        x = torch.zeros(2, *data.sample_shape, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]
-        y = torch.zeros(2, dtype=torch.int64, device=self.device) if self.num_classes else None
-        where = "model.init_args.discriminator"
-        try:
-            with evaluating(self.discriminator):
-                shape = tuple(self.discriminator(x, y).shape)
-        except RuntimeError as error:
-            raise UserError(
-                f"{where} cannot read data's samples of shape {tuple(data.sample_shape)}: make"
-                f" {where}.init_args.image_size and channels agree with those of data.init_args ({error})"
-            ) from error
-        if shape != (2,):
-            raise UserError(
-                f"{where} turns 2 samples of data's shape {tuple(data.sample_shape)} into scores of shape {shape}"
-                f" instead of (2,): make {where}.init_args.image_size agree with data.init_args.image_size"
-            )

@@ -1,6 +1,80 @@
 """What is minimised: pure functions and small classes, tensors in, scalars out."""
 
-from lightning_gen.losses.adversarial import AdversarialLoss, Hinge, Minimax, NonSaturating
-from lightning_gen.losses.penalties import R1, Penalty
+from lightning_gen.losses.adversarial import (
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    RelativisticAverage,
+    RelativisticPairing,
+    TopK,
+    Wasserstein,
+)
+from lightning_gen.losses.auxiliary import (
+    AuxiliaryClassifier,
+    AuxiliaryLoss,
+    ConditionalContrastive,
+    DataToDataCrossEntropy,
+    MultiHinge,
+    MutualInformation,
+)
+from lightning_gen.losses.constraints import Constraint, WeightClipping
+from lightning_gen.losses.penalties import (
+    DRAGAN,
+    R1,
+    R2,
+    BalancedConsistency,
+    Consistency,
+    FeatureMatching,
+    GeneratorOrthogonal,
+    GeneratorPenalty,
+    GradientPenalty,
+    LatentConsistency,
+    LatentDiversity,
+    LeCam,
+    MaxGradientPenalty,
+    OneSidedGradientPenalty,
+    Orthogonal,
+    PathLength,
+    Penalty,
+)
+from lightning_gen.losses.unrolling import Unrolling
 
-__all__ = ["R1", "AdversarialLoss", "Hinge", "Minimax", "NonSaturating", "Penalty"]
+__all__ = [
+    "DRAGAN",
+    "R1",
+    "R2",
+    "AdversarialLoss",
+    "AuxiliaryClassifier",
+    "AuxiliaryLoss",
+    "BalancedConsistency",
+    "ConditionalContrastive",
+    "Consistency",
+    "Constraint",
+    "DataToDataCrossEntropy",
+    "FeatureMatching",
+    "GeneratorOrthogonal",
+    "GeneratorPenalty",
+    "GradientPenalty",
+    "Hinge",
+    "LatentConsistency",
+    "LatentDiversity",
+    "LeCam",
+    "LeastSquares",
+    "MaxGradientPenalty",
+    "Minimax",
+    "MultiHinge",
+    "MutualInformation",
+    "NonSaturating",
+    "OneSidedGradientPenalty",
+    "Orthogonal",
+    "PathLength",
+    "Penalty",
+    "RelativisticAverage",
+    "RelativisticPairing",
+    "TopK",
+    "Unrolling",
+    "Wasserstein",
+    "WeightClipping",
+]

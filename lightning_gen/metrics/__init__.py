@@ -1,6 +1,7 @@
 """Metrics of generated samples and the feature extractors they use; they work in any training loop."""
 
 from lightning_gen.metrics.base import GenerativeMetric
+from lightning_gen.metrics.class_coverage import ClassCoverage
 from lightning_gen.metrics.class_diversity import ClassDiversity
 from lightning_gen.metrics.class_fid import ClassFID
 from lightning_gen.metrics.classification_accuracy import ClassificationAccuracy
@@ -13,11 +14,13 @@ from lightning_gen.metrics.extractors.dinov2 import DINOv2
 from lightning_gen.metrics.extractors.inception_v3 import InceptionV3
 from lightning_gen.metrics.extractors.module import ModuleExtractor
 from lightning_gen.metrics.extractors.raw import Raw
+from lightning_gen.metrics.extractors.stacked import StackedDigitsClassifier
 from lightning_gen.metrics.fid import FID, frechet_distance
 from lightning_gen.metrics.fid_infinity import FIDInfinity
 from lightning_gen.metrics.inception_score import InceptionScore
 from lightning_gen.metrics.kid import KID
 from lightning_gen.metrics.memorisation import Memorisation
+from lightning_gen.metrics.mode_coverage import ModeCoverage
 from lightning_gen.metrics.moments import ReferenceStatistics
 from lightning_gen.metrics.path_length import PathLength
 from lightning_gen.metrics.precision_recall import DensityCoverage, PrecisionRecall
@@ -31,6 +34,7 @@ __all__ = [
     "CMMD",
     "FID",
     "KID",
+    "ClassCoverage",
     "ClassDiversity",
     "ClassFID",
     "ClassificationAccuracy",
@@ -44,6 +48,7 @@ __all__ = [
     "InceptionScore",
     "InceptionV3",
     "Memorisation",
+    "ModeCoverage",
     "ModuleExtractor",
     "PathLength",
     "PrecisionRecall",
@@ -51,6 +56,7 @@ __all__ = [
     "ReferenceStatistics",
     "RowMetric",
     "SpatialFID",
+    "StackedDigitsClassifier",
     "SumMetric",
     "frechet_distance",
     "measure",

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.classes import without_attributes
 from lightning_gen.metrics.distributed import all_reduced, is_distributed
 from lightning_gen.metrics.extractors import CHUNK, FeatureExtractor, Features, require_finite
 from lightning_gen.metrics.moments import ReferenceStatistics
@@ -53,6 +54,11 @@ class GenerativeMetric(Metric, ABC):
     def name(self) -> str:
         """The metric's name with its extractor, such as `fid_digits`."""
         return f"{self.prefix}_{self.extractor.name}"
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """For values that differ in it, whether a higher one is better (None: neither is); else `higher_is_better`."""
+        return {}
 
     @abstractmethod
     def accumulate(self, features: Features, index: Tensor) -> None:
@@ -269,7 +275,7 @@ class GenerativeMetric(Metric, ABC):
         self._next_index += count
         if count == 0:
             return
-        self._waiting.append((features, index.cpu()))
+        self._waiting.append((without_attributes(features), index.cpu()))
         if sum(len(index) for _, index in self._waiting) >= CHUNK:
             self.flush()
 

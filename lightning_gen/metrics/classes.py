@@ -1,8 +1,21 @@
 """What metrics ask of classes before they compare samples of a class with data of that class."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.extractors import Features
+
+
+def is_class(y: Tensor | None) -> bool:
+    """Whether labels are one integer a sample: classes, and neither attributes nor anything else."""
+    return y is not None and y.ndim == 1 and not y.is_floating_point()
+
+
+def without_attributes(features: Features) -> Features:
+    """Features whose `y` is classes or None: to metrics, attributes are as good as no classes."""
+    return features if features.y is None or is_class(features.y) else replace(features, y=None)
 
 
 def classes_of(name: str, whose: str, y: Tensor | None, num_classes: int | None = None) -> Tensor:
@@ -22,7 +35,7 @@ def classes_of(name: str, whose: str, y: Tensor | None, num_classes: int | None 
     """
     if y is None:
         right = "use labelled data" if whose == "data" else "measure a model with num_classes"
-        raise UserError(f"{name} works on classes, but the {whose} have none: {right}")
+        raise UserError(f"{name} works on classes, one a sample, but the {whose} have none: {right}")
     if num_classes is not None and len(y) and int(y.max()) >= num_classes:
         raise UserError(
             f"{name} met {whose} of class {int(y.max())}, but the data have only classes 0 to {num_classes - 1}: "

@@ -17,7 +17,8 @@ from lightning_gen.metrics.extractors import CHUNK, quantise_images
 from lightning_gen.noise import sample_seeds
 
 Batch = Mapping[str, Tensor]
-"""`x` (B, ...) in stored form, perhaps `y` (B,) classes, and `index` (B,) int64 positions in the set, on the CPU."""
+"""`x` (B, ...) in stored form, perhaps `y` (B,) classes or (B, A) attributes, and `index` (B,) int64 positions in the
+set, on the CPU."""
 
 Sampler = Callable[[Tensor], Tensor | Batch]
 """Seeds (n,) int64 to n samples in the model's form, or to these as `x` with their classes as `y`."""
@@ -118,8 +119,12 @@ def protocols(
         seed: likewise; None where samples were not drawn from one.
         more: further facts about the samples, such as `weights="ema"`.
     """
-    told = {m.name: {**m.protocol(), "num_samples": num_samples, "seed": seed, **more} for m in metrics}
-    return {name: how for own, how in told.items() for name in how.get("values", [own])}
+    found: dict[str, dict[str, Any]] = {}
+    for metric in metrics:
+        how = {**metric.protocol(), "num_samples": num_samples, "seed": seed, **more}
+        for name in how.get("values", [metric.name]):
+            found[name] = how | {"higher_is_better": metric.directions.get(name, metric.higher_is_better)}
+    return found
 
 
 def _begin(metrics: Sequence[GenerativeMetric], num_samples: int, device: torch.device | str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.classes import is_class
 from lightning_gen.metrics.distributed import all_sum, from_rank_zero, raise_together, require_group, warn
 from lightning_gen.metrics.extractors import CHUNK, FeatureExtractor, Features, require_finite
 from lightning_gen.metrics.moments import Moments, ReferenceStatistics
@@ -31,7 +32,7 @@ class ReferenceData(Protocol):
     ) -> Iterable[Mapping[str, Any]]:
         """Batches with `x` in stored form and perhaps classes `y`, of the first `limit` rows, each row once.
 
-        Process `rank` has the rows rank, rank + world_size, …, in order.
+        Attributes as `y` are let be. Process `rank` has the rows rank, rank + world_size, …, in order.
         """
 
     def fingerprint(self, split: str, limit: int | None) -> str:
@@ -115,7 +116,7 @@ class _Rows:
         try:
             for batch in data.rows(split, rank=rank, world_size=world_size, batch_size=batch_size, limit=num):
                 waiting.append(self.extractor(batch["x"]))
-                if self.features is not None and batch.get("y") is not None:
+                if self.features is not None and is_class(batch.get("y")):
                     self.classes.append(batch["y"].to("cpu", torch.int64))
                 if sum(len(features.pooled) for features in waiting) >= CHUNK:
                     self._add(waiting, rank, world_size)

@@ -287,3 +287,24 @@ def test_optimisers_go_on_with_the_raw_weights(trained):
     ema.on_validation_end(trainer, gan)
     assert gan.generator.layers[0].weight is parameter
     assert torch.equal(parameter, raw)
+
+
+# -------------------------------------------------------------------- half-lives
+
+
+def test_after_a_half_life_half_of_the_first_weights_is_left():
+    ema = EMA(half_life=12.5)
+    assert ema.current_decay() ** 12.5 == pytest.approx(0.5)
+
+
+def test_a_half_life_ramps_up():
+    ema, found = EMA(half_life=10.0, ramp=0.05), []
+    for ema.updates in (0, 20, 100, 200, 10_000):
+        found.append(ema.current_decay())
+    assert found == pytest.approx([0.0, 0.5, 0.5 ** (1 / 5), 0.5 ** (1 / 10), 0.5 ** (1 / 10)])
+
+
+@pytest.mark.parametrize("options", [{"half_life": -1.0}, {"ramp": 0.1}, {"half_life": 1.0, "ramp": 0.0}])
+def test_half_lives_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match=r"EMA\.(half_life|ramp) is"):
+        EMA(**options)

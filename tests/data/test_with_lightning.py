@@ -173,3 +173,10 @@ def test_the_command_line_names_the_class():
 )
 def test_every_source_can_be_named_alone(name):
     assert type(run_cli(f"--data={name}", "--data.batch_size=2").datamodule).__name__ == name
+
+
+@pytest.mark.parametrize("name", ["Stacked", "FewLabels"])
+def test_sources_of_sources_can_be_named_too(name):
+    data = run_cli(f"--data={name}", "--data.data=Digits", "--data.data.image_size=8", "--data.batch_size=2").datamodule
+    assert type(data).__name__ == name
+    assert (type(data.data), data.sample_shape[1:], data.batch_size) == (Digits, (8, 8), 2)

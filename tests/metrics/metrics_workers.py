@@ -15,6 +15,7 @@ from lightning_gen.metrics import (
     CMMD,
     FID,
     KID,
+    ClassCoverage,
     ClassDiversity,
     ClassFID,
     ClassificationAccuracy,
@@ -22,6 +23,7 @@ from lightning_gen.metrics import (
     FIDInfinity,
     InceptionScore,
     Memorisation,
+    ModeCoverage,
     PrecisionRecall,
     measure,
     reference_statistics,
@@ -56,9 +58,9 @@ def draw(seeds):
 def metrics_of(n):
     e = Linear()
     found = [FID(e), InceptionScore(e, splits=SETS[n]), KID(e), CMMD(e), PrecisionRecall(e), DensityCoverage(e)]
-    found.append(Memorisation(e))
+    found += [Memorisation(e), ClassCoverage(e)]
     if n >= 1000:  # each class needs members, and the extrapolation parts
-        found += [FIDInfinity(e), ClassFID(e), ClassDiversity(e), ClassificationAccuracy(e)]
+        found += [FIDInfinity(e), ClassFID(e), ClassDiversity(e), ClassificationAccuracy(e), ModeCoverage(e)]
     return found
 
 

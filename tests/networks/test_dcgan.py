@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.networks import DCGANDiscriminator, DCGANGenerator
+from lightning_gen.networks import Classifier, DCGANDiscriminator, DCGANGenerator, Projection
 from lightning_gen.networks.dcgan import size_plan
 
 SIZES = [8, 20, 28, 32, 64, (48, 32), (64, 96)]
@@ -41,7 +41,7 @@ def test_shapes_range_and_gradients(size, channels, num_classes, batch_norm):
     x = generator(torch.randn(6, 6), y)
     assert x.shape == (6, channels, *pair(size))
     assert x.abs().max() <= 1
-    scores = discriminator(x, y)
+    scores = discriminator(x, y).scores
     assert scores.shape == (6,)
     (scores * torch.arange(1.0, 7.0)).sum().backward()
     for name, parameter in [*generator.named_parameters(), *discriminator.named_parameters()]:
@@ -53,7 +53,7 @@ def test_shapes_range_and_gradients(size, channels, num_classes, batch_norm):
 def test_small_batches_keep_their_dimension(count):
     generator, discriminator = networks()
     x = generator.eval()(torch.randn(count, 6))
-    assert discriminator.eval()(x).shape == (count,)
+    assert discriminator.eval()(x).scores.shape == (count,)
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,44 @@ def test_other_sizes_are_refused_with_the_nearest(network, size, near):
 
 
 @torch.no_grad()
-def test_classes_enter_the_score_by_projection():
+def test_score_is_a_convolution_of_the_last_map_and_classes_enter_by_projection():
     _, discriminator = networks(num_classes=3, batch_norm=False)
     discriminator.double()
     x, y = torch.randn(4, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
-    features = discriminator.layers(x)
-    unconditional = nn.functional.conv2d(features, discriminator.score.weight, discriminator.score.bias)
-    projection = [
-        sum(float(discriminator.embed.weight[c, k] * features[i, k].sum()) for k in range(features.shape[1]))
-        for i, c in enumerate(y.tolist())
-    ]
-    expected = unconditional[:, 0, 0, 0] + torch.tensor(projection, dtype=torch.float64)
-    torch.testing.assert_close(discriminator(x, y), expected)
+    maps = discriminator.layers(x)
+    score, embed = discriminator.head.score, discriminator.head.embed.weight
+    unconditional = nn.functional.conv2d(maps, score.weight.unflatten(1, maps.shape[1:]), score.bias)
+    projection = [sum(embed[c, k] * value for k, value in enumerate(maps[i].flatten())) for i, c in enumerate(y)]
+    judged = discriminator(x, y)
+    torch.testing.assert_close(judged.scores, unconditional[:, 0, 0, 0] + torch.stack(projection))
+    torch.testing.assert_close(judged.features, maps.flatten(1))
+
+
+@torch.no_grad()
+def test_attributes_count_as_classes_and_add_up():
+    generator, discriminator = (network.eval() for network in networks(num_classes=3))
+    z, y = torch.randn(3, 6), torch.arange(3)
+    x = generator(z, y)
+    torch.testing.assert_close(generator(z, torch.eye(3)), x)
+    torch.testing.assert_close(discriminator(x, torch.eye(3)).scores, discriminator(x, y).scores)
+    none, both = discriminator(x, torch.zeros(3, 3)).scores, discriminator(x, torch.tensor([[1.0, 0, 1]] * 3)).scores
+    first, last = (discriminator(x, torch.full((3,), c)).scores for c in (0, 2))
+    torch.testing.assert_close(both - none, (first - none) + (last - none))
+
+
+def test_other_heads():
+    torch.manual_seed(0)
+    discriminator = DCGANDiscriminator(8, 1, width=4, num_classes=5, head=Classifier)
+    assert discriminator(torch.randn(2, 1, 8, 8)).logits.shape == (2, 5)
+
+
+def test_stages_are_the_strided_layers_and_the_head():
+    _, discriminator = networks(32)
+    stages = discriminator.stages()
+    assert [type(stage) for stage in stages] == [nn.Sequential] * 3 + [Projection]
+    found = [p for stage in stages for p in stage.parameters()]
+    assert {id(p) for p in found} == {id(p) for p in discriminator.parameters()}
+    assert len(found) == len(list(discriminator.parameters()))
 
 
 def test_classes_change_samples():
@@ -110,13 +136,15 @@ def test_weights_start_as_in_the_paper():
             elif isinstance(module, nn.BatchNorm2d):
                 assert abs(module.weight.detach().mean() - 1) < 5 * 0.02 / module.num_features**0.5
                 assert (module.bias == 0).all()
+    embed = DCGANDiscriminator(width=32, num_classes=4).head.embed.weight.detach()
+    assert abs(embed.std() - 0.02) < 5 * 0.02 / (2 * embed.numel()) ** 0.5
 
 
 def test_batch_norm_is_neither_on_the_first_layer_of_the_discriminator_nor_the_last_of_the_generator():
     generator, discriminator = networks()
-    kinds = [type(layer) for layer in discriminator.layers]
-    assert kinds[:3] == [nn.Conv2d, nn.Identity, nn.LeakyReLU]
-    assert nn.BatchNorm2d in kinds
+    kinds = [[type(layer) for layer in stage] for stage in discriminator.layers]
+    assert kinds[0] == [nn.Conv2d, nn.Identity, nn.LeakyReLU]
+    assert kinds[1:] == [[nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]] * 2
     assert [type(layer) for layer in generator.layers][-2:] == [nn.ConvTranspose2d, nn.Tanh]
 
 
@@ -124,4 +152,4 @@ def test_without_batch_norm_samples_do_not_interact():
     generator, discriminator = networks(batch_norm=False)
     assert not any(isinstance(m, nn.BatchNorm2d) for n in (generator, discriminator) for m in n.modules())
     x = generator(torch.randn(4, 6))
-    torch.testing.assert_close(discriminator(x)[:2], discriminator(x[:2]))
+    torch.testing.assert_close(discriminator(x).scores[:2], discriminator(x[:2]).scores)

@@ -26,7 +26,8 @@ class Features:
         pooled: (B, d) float32, compared by FID and its kin.
         logits: (B, K) float32 class scores, or None where the extractor does not classify.
         spatial: (B, s) float32 features that keep their place in the image, or None where there are none.
-        y: (B,) int64 classes that the samples were drawn for, or None; whoever has the samples adds them.
+        y: (B,) int64 classes that the samples were drawn for, or None; whoever has the samples adds them. Attributes
+            (B, A) are taken for None by metrics.
     """
 
     pooled: Tensor

@@ -1,0 +1,37 @@
+"""What a sampler of latents is."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from lightning_gen.networks.base import Discriminator, Generator
+from lightning_gen.noise import Noise
+
+
+class LatentSampler(ABC):
+    """Draws latents for samples, each from its own stream of noise; training always draws from N(0, I)."""
+
+    @abstractmethod
+    def __call__(self, noise: Noise, y: Tensor | None, generator: Generator, discriminator: Discriminator) -> Tensor:
+        """Latents in the form that `generator` takes.
+
+        Args:
+            noise: one stream a sample.
+            y: (n,) classes, (n, K) attributes, or None.
+            generator: in evaluation mode.
+            discriminator: in evaluation mode.
+
+        Returns:
+            (n, latent_dim), in the dtype of the generator's weights.
+        """
+
+
+def standard_normal(noise: Noise, generator: Generator) -> Tensor:
+    """(n, latent_dim) latents from N(0, I), in the dtype of the generator's weights."""
+    return noise.normal(generator.latent_dim, dtype=dtype_of(generator))
+
+
+def dtype_of(generator: Generator) -> torch.dtype:
+    """Of the generator's weights."""
+    return next(generator.parameters()).dtype
