@@ -3,23 +3,26 @@
     python scripts/benchmark_step.py                                   # the GPU if there is one, else the CPU
     python scripts/benchmark_step.py --device cpu --rounds 5 --steps 20
     python scripts/benchmark_step.py --precision bf16-mixed --output benchmark.json
+    python scripts/benchmark_step.py --recipe sngan --channels_last --phases 20
 
-Every arm trains the same DCGAN with the same losses, optimisers and averaging on 50,000 uint8 images of noise. Rounds
-are interleaved (A B C D E, A B C D E, …), each from fresh networks, after one of a single step that is not counted. A
+Every arm trains the same networks with the same losses, optimisers and averaging on 50,000 uint8 images of noise: a
+DCGAN, or with `--recipe` an SNGAN or a conditional BigGAN, which update the critic five times a step. Rounds are
+interleaved (A B C D E, A B C D E, …), each from fresh networks, after one of a single step that is not counted. A
 round's time is that from the end of its last warm-up step to the end of its last step, the device synchronised at both.
 Ratios are those of two arms within a round, then the median over rounds.
 
 (a) The step. Both arms read one uint8 tensor in memory. `fit, bare` has averaging alone; `fit, as users run it` adds
     what the command adds: progress bar, TensorBoard, FiniteGuard, Throughput.
-(b) End to end. The data module of this package (in memory, mirrored and converted on the device), against a loop fed as
-    torchvision's CIFAR10 feeds one: PIL images, ToTensor, RandomHorizontalFlip, Normalize, a DataLoader with 2 workers.
+(b) End to end, of the DCGAN. The data module of this package (in memory, mirrored and converted on the device), against
+    a loop fed as torchvision's CIFAR10 feeds one: PIL images, ToTensor, RandomHorizontalFlip, Normalize, a DataLoader
+    with 2 workers.
 
-Memory is the peak of a process of its own for each arm: the allocator's on a GPU, resident memory on the CPU.
+Memory is the peak of a process of its own for each arm: the allocator's on a GPU, resident memory on the CPU. With
+`--phases` it is also measured, apart from the rounds, where the time of a step under `fit` goes.
 """
 
 import argparse
 import contextlib
-import copy
 import json
 import logging
 import os
@@ -29,115 +32,52 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from benchmark_step_phases import Phases
+from benchmark_step_recipes import NUM_CLASSES, RECIPES, Clock, Feed, players
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from lightning_gen.callbacks import EMA, FiniteGuard, StepProgressBar, Throughput
 from lightning_gen.data import DataModule, Images, Rows, TensorRows
 from lightning_gen.families import GAN
-from lightning_gen.losses import NonSaturating
-from lightning_gen.networks import DCGANDiscriminator, DCGANGenerator
 
 BARS = {"step": 1.05, "throughput": 1.3}
 NUM_IMAGES = 50_000
-DECAY = 0.999
-LATENT_DIM = 128
 
 
 # ---------------------------------------------------------------- what all arms share
 
 
-def images(size: int) -> Tensor:
-    """(50000, 3, size, size) uint8 noise."""
+def images(options: argparse.Namespace) -> TensorRows:
+    """50,000 images of uint8 noise, with classes where the recipe has them."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
+    size = options.image_size
+    x = torch.randint(256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
+    if not RECIPES[options.recipe].conditional:
+        return TensorRows(x)
+    return TensorRows(x, torch.randint(NUM_CLASSES, (NUM_IMAGES,), generator=generator))
 
 
-def networks(options: argparse.Namespace) -> tuple[DCGANGenerator, DCGANDiscriminator]:
-    """Fresh networks, the same in every arm."""
-    torch.manual_seed(0)
-    size, width = options.image_size, options.width
-    return DCGANGenerator(size, 3, LATENT_DIM, width), DCGANDiscriminator(size, 3, width)
+# ---------------------------------------------------------------- what feeds the loop by hand
 
 
-adam = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.999))
-
-
-class Clock:
-    """Time from the end of step `first` to the end of step `last`, counted from 1."""
-
-    def __init__(self, first: int, last: int, device: torch.device) -> None:
-        self.first, self.last, self.device = first, last, device
-        self.step, self.seconds = 0, float("nan")
-
-    def tick(self) -> None:
-        """A step has ended."""
-        self.step += 1
-        if self.step in (self.first, self.last):
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
-            if self.step == self.first:
-                self.start = time.perf_counter()
-            else:
-                self.seconds = time.perf_counter() - self.start
-
-
-# ---------------------------------------------------------------- the loop by hand
-
-
-def train_plainly(batches: Iterator[Tensor], clock: Clock, options: argparse.Namespace) -> None:
-    """The step of Goodfellow et al. with a non-saturating loss, as one would write it for one experiment."""
-    device = clock.device
-    generator, discriminator = (network.to(device) for network in networks(options))
-    g_optimizer, d_optimizer = adam(generator.parameters()), adam(discriminator.parameters())
-    average = copy.deepcopy(generator).requires_grad_(False)
-    pairs = list(average.parameters()), list(generator.parameters())
-    buffers = list(average.buffers()), list(generator.buffers())
-    half = partial(torch.autocast, device.type, torch.bfloat16, enabled=options.precision == "bf16-mixed")
-
-    for x in batches:
-        d_optimizer.zero_grad()
-        with half():
-            with torch.no_grad():
-                fake = generator(torch.randn(len(x), LATENT_DIM, device=device))
-            real_scores, fake_scores = discriminator(x).scores.float(), discriminator(fake).scores.float()
-        (softplus(-real_scores).mean() + softplus(fake_scores).mean()).backward()
-        d_optimizer.step()
-
-        discriminator.requires_grad_(False)
-        g_optimizer.zero_grad()
-        with half():
-            fake_scores = discriminator(generator(torch.randn(len(x), LATENT_DIM, device=device))).scores.float()
-        softplus(-fake_scores).mean().backward()
-        g_optimizer.step()
-        discriminator.requires_grad_(True)
-
-        with torch.no_grad():
-            torch._foreach_lerp_(*pairs, 1 - DECAY)
-            torch._foreach_copy_(*buffers)
-        clock.tick()
-        if clock.step == clock.last:
-            return
-
-
-def batches_in_memory(x: Tensor, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+def batches_in_memory(rows: TensorRows, device: torch.device, batch_size: int) -> Feed:
     """Shuffled batches gathered from one tensor, converted on the device."""
     pin = device.type == "cuda"
+    x, y = rows.tensors["x"], rows.y
     while True:
         order = torch.randperm(len(x))
         for index in order[: len(x) // batch_size * batch_size].split(batch_size):
             target = torch.empty(batch_size, *x.shape[1:], dtype=torch.uint8, pin_memory=pin)
             torch.index_select(x, 0, index, out=target)
-            yield target.to(device, non_blocking=True).float().div_(127.5).sub_(1)
+            classes = None if y is None else y[index].to(device, non_blocking=True)
+            yield target.to(device, non_blocking=True).float().div_(127.5).sub_(1), classes
 
 
 class TorchvisionLike(torch.utils.data.Dataset):
@@ -159,10 +99,10 @@ class TorchvisionLike(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.data[index])), 0
 
 
-def batches_from_workers(x: Tensor, device: torch.device, batch_size: int) -> Iterator[Tensor]:
+def batches_from_workers(rows: TensorRows, device: torch.device, batch_size: int) -> Feed:
     """What torchvision's users write."""
     loader = torch.utils.data.DataLoader(
-        TorchvisionLike(x),
+        TorchvisionLike(rows.tensors["x"]),
         batch_size,
         shuffle=True,
         drop_last=True,
@@ -172,23 +112,28 @@ def batches_from_workers(x: Tensor, device: torch.device, batch_size: int) -> It
     )
     while True:
         for batch, _ in loader:
-            yield batch.to(device, non_blocking=True)
+            yield batch.to(device, non_blocking=True), None
 
 
 # ---------------------------------------------------------------- fit
 
 
 class InMemory(DataModule):
-    """A tensor as a source of data."""
+    """Rows as a source of data."""
 
     modality = Images()
 
     @classmethod
-    def of(cls, x: Tensor, flip: bool, batch_size: int) -> "InMemory":
+    def of(cls, rows: TensorRows, flip: bool, batch_size: int) -> "InMemory":
         """Not an argument: those are copied, as settings to be saved."""
         data = cls(batch_size=batch_size)
-        data._rows, data.flip = TensorRows(x), flip
+        data._rows, data.flip = rows, flip
         return data
+
+    @property
+    def num_classes(self) -> int | None:
+        """None, or 10."""
+        return None if self._rows.y is None else NUM_CLASSES
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -215,9 +160,20 @@ class Ticker(L.Callback):
         self.clock.tick()
 
 
-def train_by_fit(x: Tensor, clock: Clock, options: argparse.Namespace, usual: bool, flip: bool, last: bool) -> None:
+def train_by_fit(
+    rows: TensorRows,
+    clock: Clock,
+    options: argparse.Namespace,
+    usual: bool,
+    flip: bool,
+    last: bool,
+    prepare: Callable[[GAN], None] = lambda model: None,
+) -> None:
     """`Trainer.fit` without validation and checkpoints; `usual` adds what the command adds to every run."""
-    model = GAN(*networks(options), NonSaturating(), adam, adam, channels_last=last)
+    recipe = RECIPES[options.recipe]
+    model = recipe.model(players(options), last or options.channels_last)
+    prepare(model)
+    averaging = [] if recipe.decay is None else [EMA(["generator"], recipe.decay)]
     added = [FiniteGuard(), StepProgressBar(), Throughput()] if usual else []
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
@@ -231,25 +187,29 @@ def train_by_fit(x: Tensor, clock: Clock, options: argparse.Namespace, usual: bo
             enable_model_summary=False,
             enable_progress_bar=usual,
             logger=L.pytorch.loggers.TensorBoardLogger(folder) if usual else False,
-            callbacks=[EMA(["generator"], DECAY), *added, Ticker(clock)],
+            callbacks=[*averaging, *added, Ticker(clock)],
             default_root_dir=folder,
         )
-        trainer.fit(model, InMemory.of(x, flip, options.batch_size))
+        trainer.fit(model, InMemory.of(rows, flip, options.batch_size))
 
 
 # ---------------------------------------------------------------- arms and rounds
 
-Arm = Callable[[Tensor, Clock, argparse.Namespace], None]
+Arm = Callable[[TensorRows, Clock, argparse.Namespace], None]
 
 
-def by_hand(feed: Callable[[Tensor, torch.device, int], Iterator[Tensor]]) -> Arm:
+def by_hand(feed: Callable[[TensorRows, torch.device, int], Feed]) -> Arm:
     """The plain loop on `feed`."""
-    return lambda x, clock, options: train_plainly(feed(x, clock.device, options.batch_size), clock, options)
+
+    def train(rows: TensorRows, clock: Clock, options: argparse.Namespace) -> None:
+        RECIPES[options.recipe].train_plainly(feed(rows, clock.device, options.batch_size), clock, options)
+
+    return train
 
 
 def by_fit(usual: bool, flip: bool, channels_last: bool = False) -> Arm:
     """The trainer."""
-    return lambda x, clock, options: train_by_fit(x, clock, options, usual, flip, channels_last)
+    return lambda rows, clock, options: train_by_fit(rows, clock, options, usual, flip, channels_last)
 
 
 ARMS: dict[str, tuple[str, Arm]] = {
@@ -268,12 +228,27 @@ COMPARED = {
 }
 
 
-def run_arm(name: str, x: Tensor, options: argparse.Namespace, steps: int) -> float:
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Nothing on the screen."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def run_arm(name: str, rows: TensorRows, options: argparse.Namespace, steps: int) -> float:
     """Seconds a step in one round."""
     clock = Clock(options.warmup, options.warmup + steps, torch.device(options.device))
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
-        ARMS[name][1](x, clock, options)
+    with silence():
+        ARMS[name][1](rows, clock, options)
     return clock.seconds / steps
+
+
+def run_phases(rows: TensorRows, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of a step under `fit`, as users run it, in each of its phases."""
+    phases = Phases(options.warmup, options.warmup + options.phases, torch.device(options.device))
+    with silence():
+        train_by_fit(rows, phases, options, usual=True, flip=False, last=False, prepare=phases.watch)
+    return {name: seconds / options.phases for name, seconds in phases.taken.items()}
 
 
 def peak_memory(device: str) -> float:
@@ -288,23 +263,26 @@ def peak_memory(device: str) -> float:
 
 def memory_of(name: str, options: argparse.Namespace) -> float:
     """Peak memory of an arm in a process of its own, MiB."""
-    words = [f"--{key}={value}" for key, value in vars(options).items() if key not in ("arm", "output")]
+    words = [
+        f"--{key}={value}" for key, value in vars(options).items() if key not in ("arm", "output", "channels_last")
+    ]
+    words += ["--channels_last"] if options.channels_last else []
     command = [sys.executable, __file__, *words, f"--arm={name}"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All arms, interleaved."""
-    x = images(options.image_size)
-    for name in ARMS:  # what happens once in a process is nobody's
-        run_arm(name, x, options, steps=1)
-    seconds: dict[str, list[float]] = {name: [] for name in ARMS}
+    rows, arms = images(options), RECIPES[options.recipe].arms
+    for name in arms:  # what happens once in a process is nobody's
+        run_arm(name, rows, options, steps=1)
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
     for k in range(options.rounds):
-        for name in ARMS:
-            seconds[name].append(run_arm(name, x, options, options.steps))
+        for name in arms:
+            seconds[name].append(run_arm(name, rows, options, options.steps))
         print(f"round {k + 1} of {options.rounds}", file=sys.stderr)
     results: dict[str, Any] = {}
-    for name in ARMS:
+    for name in arms:
         results[name] = {
             "seconds": seconds[name],
             "median": statistics.median(seconds[name]),
@@ -331,50 +309,74 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any], batch_size: int) -> str:
+def table(results: dict[str, Any], images_a_step: int) -> str:
     """Markdown."""
     lines = [
         "| arm | ms a step | samples a second | peak memory, MiB | ratio (least to most) | bar |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for name, (title, _) in ARMS.items():
-        row = results[name]
+    for name, row in results.items():
         ratio = bar = ""
         if "ratio" in row:
             sign = "≤" if row["kind"] == "step" else "≥"
             what = "time" if row["kind"] == "step" else "throughput"
             ratio = f"{what} × {row['ratio']:.3f} ({min(row['ratios']):.3f} to {max(row['ratios']):.3f})"
             bar = f"{sign} {BARS[row['kind']]}"
-        speed = batch_size / row["median"]
+        speed = images_a_step / row["median"]
         memory = row["peak_memory_mib"]
-        lines.append(f"| {title} | {1e3 * row['median']:.2f} | {speed:,.0f} | {memory:,.0f} | {ratio} | {bar} |")
+        lines.append(
+            f"| {ARMS[name][0]} | {1e3 * row['median']:.2f} | {speed:,.0f} | {memory:,.0f} | {ratio} | {bar} |"
+        )
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Measure, print a Markdown table, write JSON."""
+def phase_table(seconds: dict[str, float]) -> str:
+    """Markdown; the device is synchronised between phases, so that they add up to more than an undisturbed step."""
+    lines = ["| phase of a step | ms | share |", "|---|---:|---:|"]
+    total = sum(seconds.values())
+    lines += [f"| {name} | {1e3 * part:.2f} | {part / total:.1%} |" for name, part in seconds.items()]
+    return "\n".join([*lines, f"| all | {1e3 * total:.2f} | {1:.1%} |"])
+
+
+def parse() -> argparse.Namespace:
+    """The options, with what the recipe says where nothing was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", choices=tuple(RECIPES), default="dcgan")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all arms")
     parser.add_argument("--steps", type=int, default=200, help="timed steps of a round")
     parser.add_argument("--warmup", type=int, default=20, help="steps before them, at least 1")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--phases", type=int, default=0, help="steps of which phases are timed; 0 leaves that out")
+    parser.add_argument("--batch_size", type=int, help="images of an update; 64 for dcgan, else 16")
     parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, help="of the networks; 64 for dcgan, 256 for sngan, 96 for biggan")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    parser.add_argument("--channels_last", action="store_true", help="keep weights of convolutions channels last")
     parser.add_argument("--output", default="benchmark_step.json", help="the JSON file")
     parser.add_argument("--arm", choices=tuple(ARMS), help="print the peak memory of this arm alone, in MiB")
     options = parser.parse_args()
+    for key in ("batch_size", "width"):
+        if getattr(options, key) is None:
+            setattr(options, key, getattr(RECIPES[options.recipe], key))
+    return options
+
+
+def main() -> None:
+    """Measure, print Markdown tables, write JSON."""
+    options = parse()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_float32_matmul_precision("highest")  # as the command does
     if options.arm:
-        run_arm(options.arm, images(options.image_size), options, steps=min(options.steps, 20))
+        run_arm(options.arm, images(options), options, steps=min(options.steps, 20))
         print(peak_memory(options.device))
         return
     results = measure(options)
-    text = table(results, options.batch_size)
+    text = table(results, options.batch_size * RECIPES[options.recipe].num_critic_steps)
     content = describe(options) | {"results": results, "table": text}
+    if options.phases:
+        content["phases"] = run_phases(images(options), options)
+        text = f"{text}\n\n{phase_table(content['phases'])}"
     Path(options.output).write_text(json.dumps(content, indent=2) + "\n")
     print(text)
 

@@ -64,7 +64,11 @@ def test_averages_name_submodules(settings):
 
 def test_monitored_values_are_measured(settings):
     callbacks = [instantiate(Callback, c) for c in settings["trainer"].get("callbacks", [])]
-    measured = {m.name for c in callbacks for m in getattr(c, "metrics", [])} | {"d_held_out", None}
+    measured = {name for c in callbacks for m in getattr(c, "metrics", []) for name in (m.name, *m.directions)} | {
+        "d_held_out",
+        "val_error",
+        None,
+    }
     for callback in callbacks:
         assert getattr(callback, "monitor", None) in measured
 

@@ -1,6 +1,9 @@
 """The launchers work as they are: torchrun with two processes, SLURM with its commands replaced by stand-ins."""
 
+import dataclasses
+import importlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +16,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from lightning_gen.data.rows import TensorRows
+from lightning_gen.losses import R1
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "configs" / "gan" / "dcgan_digits.yaml"
@@ -179,3 +185,92 @@ def test_evaluation_benchmark_measures_and_tells_what_it_is(tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         benchmark.main()
     assert "--arms holds theirs, but there are torch_fidelity" in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------- the benchmark of a step
+
+
+@pytest.fixture
+def step_benchmark(monkeypatch, tmp_path):
+    """The benchmark, its recipes, and a function that sets the command line; sizes are tiny."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    benchmark, recipes = (importlib.import_module(name) for name in ("benchmark_step", "benchmark_step_recipes"))
+    # memory is measured in other processes, which take long to start, and so do the workers of the other arms
+    monkeypatch.setattr(benchmark, "memory_of", lambda name, options: 1.0)
+    monkeypatch.setattr(benchmark, "NUM_IMAGES", 64)
+    for name, recipe in recipes.RECIPES.items():
+        monkeypatch.setitem(recipes.RECIPES, name, dataclasses.replace(recipe, arms=("plain", "fit_bare", "fit")))
+
+    def command(recipe, *words):
+        sizes = "--batch_size=3 --image_size=16 --width=4 --rounds=1 --steps=2 --warmup=1 --device=cpu"
+        output = tmp_path / "benchmark.json"
+        monkeypatch.setattr(sys, "argv", ["", f"--recipe={recipe}", *sizes.split(), f"--output={output}", *words])
+        return output
+
+    return benchmark, recipes, command
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recipe", ["dcgan", "sngan", "biggan"])
+def test_step_benchmark_measures_and_tells_phases(recipe, step_benchmark, capsys):
+    benchmark, _, command = step_benchmark
+    output = command(recipe, "--phases=1", "--steps=1", "--channels_last")
+    benchmark.main()
+    content, printed = json.loads(output.read_text()), capsys.readouterr().out
+    assert content["table"] in printed
+    assert list(content["results"]) == ["plain", "fit_bare", "fit"]
+    assert all(row["median"] > 0 and len(row["seconds"]) == 1 for row in content["results"].values())
+    assert content["results"]["fit"]["ratio"] > 0
+    assert len(content["phases"]) == 5
+    assert all(seconds > 0 and f"| {phase} |" in printed for phase, seconds in content["phases"].items())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recipe", ["dcgan", "sngan", "biggan"])
+def test_the_loop_by_hand_trains_what_fit_trains(recipe, step_benchmark, monkeypatch):
+    """All images and all latents of a place in the batch are the same, so that no order matters."""
+    benchmark, recipes, command = step_benchmark
+    command(recipe)
+    options, made, randn = benchmark.parse(), [], torch.randn
+    entry = recipes.RECIPES[recipe]
+
+    def networks(options):
+        made.append(entry.networks(options))
+        return made[-1]
+
+    monkeypatch.setitem(recipes.RECIPES, recipe, dataclasses.replace(entry, networks=networks))
+    monkeypatch.setattr(torch, "randn", lambda *s, **k: randn(*s, generator=torch.Generator().manual_seed(len(s)), **k))
+    x = torch.arange(3 * 16 * 16).remainder(256).to(torch.uint8).reshape(1, 3, 16, 16)
+    rows = TensorRows(x.expand(32, -1, -1, -1), torch.full((32,), 3) if entry.conditional else None)
+    for arm in ("plain", "fit_bare"):
+        benchmark.run_arm(arm, rows, options, steps=2)
+    command(recipe, "--precision=bf16-mixed")
+    benchmark.run_arm("plain", rows, benchmark.parse(), steps=2)
+    by_hand, by_fit, otherwise = (torch.nn.ModuleList(pair).state_dict() for pair in made)
+    for name, tensor in by_hand.items():
+        torch.testing.assert_close(by_fit[name], tensor, rtol=1e-6, atol=1e-7, msg=name)
+    assert not all(torch.equal(otherwise[name], tensor) for name, tensor in by_hand.items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_phases_add_up_to_the_step(step_benchmark):
+    benchmark, _, command = step_benchmark
+    command("dcgan")
+    options = benchmark.parse()
+    phases, ticks = benchmark.Phases(1, 4, torch.device("cpu")), itertools.count()
+    phases.now = lambda: next(ticks)  # a second for each look at the clock
+
+    def prepare(model):
+        model.penalties.append(R1())
+        phases.watch(model)
+
+    benchmark.train_by_fit(benchmark.images(options), phases, options, False, False, False, prepare)
+    assert abs(sum(phases.taken.values()) - phases.seconds) <= 2  # its own looks at the first step and at the last
+    of_network = {name: seconds / 3 for name, seconds in phases.taken.items() if "the rest" not in name}
+    assert of_network == {
+        "critic, forward and backward": 2,  # before the penalty, and after it
+        "penalties, forward": 1,
+        "critic, optimiser": 1,
+        "generator, forward and backward": 1,
+        "generator, optimiser and schedules": 1,
+    }

@@ -9,6 +9,8 @@ from torch.optim import Optimizer
 
 from lightning_gen.errors import UserError
 
+Shape = Literal["linear", "cosine", "exponential"]
+
 _WHERE = (
     "start it with model, optimizers or the class of a callback, such as model.penalties.0.gamma, optimizers.0.betas.1"
     " or EMA.half_life"
@@ -18,9 +20,12 @@ _WHERE = (
 class Anneal(Callback):
     """Moves a number from `start` to `end` over `steps` steps and leaves it there.
 
-        linear: start + (end − start)·t,   cosine: end + (start − end)·(1 + cos πt)/2,   t = (step − begin) / steps
+        linear:       start + (end − start)·t
+        cosine:       end + (start − end)·(1 + cos πt)/2
+        exponential:  start·(end / start)ᵗ
 
-    with t kept in [0, 1]. The value is a function of the step alone, so a resumed run goes on where it was.
+    with t = (step − begin) / steps, kept in [0, 1]. The value is a function of the step alone, so a resumed run goes on
+    where it was.
 
     Args:
         target: where the number is: `model.` and attributes below it, `optimizers.` with 0 for a GAN's generator and 1
@@ -32,7 +37,8 @@ class Anneal(Callback):
         begin: ≥ 0.
 
     Raises:
-        UserError: if `steps` is below 1 or `begin` below 0; at the start of training, if there is no such number.
+        UserError: if `steps` is below 1 or `begin` below 0, or an end of an exponential is not above 0; at the start of
+            training, if there is no such number, or a scheduler of the model moves it.
     """
 
     def __init__(
@@ -41,18 +47,22 @@ class Anneal(Callback):
         start: float,
         end: float,
         steps: int,
-        shape: Literal["linear", "cosine"] = "cosine",
+        shape: Shape = "cosine",
         begin: int = 0,
     ) -> None:
         for name, value, least in (("steps", steps, 1), ("begin", begin, 0)):
             if value < least:
                 raise UserError(f"Anneal.{name} is {value}: it must be at least {least}")
+        if shape == "exponential" and not (start > 0 and end > 0):
+            raise UserError(f"Anneal goes from {start} to {end} exponentially: both must be above 0")
         self.target, self.start, self.end, self.steps = target, start, end, steps
         self.shape, self.begin = shape, begin
 
     def value(self, step: int) -> float:
         """The value at a step."""
         t = min(max(step - self.begin, 0) / self.steps, 1.0)
+        if self.shape == "exponential":
+            return self.start * (self.end / self.start) ** t
         share = t if self.shape == "linear" else (1 - math.cos(math.pi * t)) / 2
         return self.start + (self.end - self.start) * share
 
@@ -62,7 +72,13 @@ class Anneal(Callback):
             self._set(trainer, pl_module, self.value(0))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same for optimisers."""
+        """The same for optimisers, whose rates a schedule of the model may move already."""
+        for config in trainer.lr_scheduler_configs:
+            k = trainer.optimizers.index(config.scheduler.optimizer)
+            if self.target == f"optimizers.{k}.lr":
+                raise UserError(
+                    f"Anneal.target is {self.target!r}, which a scheduler of the model moves too: leave one of them out"
+                )
         self._set(trainer, pl_module, self.value(trainer.global_step))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -106,7 +122,7 @@ def _assign(owner: Any, path: list[str], value: float) -> Any:
 
 
 def _checked(found: Any, value: float) -> float:
-    """`value`, if it stands for a number."""
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise TypeError(f"{found!r} is no number")
+    """`value`, if it stands for a number that is no count."""
+    if not isinstance(found, float):  # whole numbers count something
+        raise TypeError(f"{found!r} is no fraction")
     return value

@@ -114,6 +114,11 @@ class GAN(TwoPlayerModel):
                 f"model.init_args.auxiliary is {type(auxiliary).__name__}, which needs classes: set num_classes of both"
                 " networks"
             )
+        if auxiliary is not None and attributes is not None and not auxiliary.takes_attributes:
+            raise UserError(
+                f"model.init_args.auxiliary is {type(auxiliary).__name__}, which works on classes, but"
+                " model.init_args.attributes is set: use AuxiliaryClassifier, or none"
+            )
         names = [penalty.name for penalty in (*(penalties or []), *(generator_penalties or []))]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(

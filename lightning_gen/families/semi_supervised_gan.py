@@ -4,7 +4,7 @@ The discriminator classifies into K classes and "generated", whose logit is held
 Z(x) = Σ_k exp l_k(x), p(real | x) = Z / (Z + 1), so log Z is the score of an ordinary GAN:
 
     L_D = E_labelled[−log softmax(l(x))_y] + E_unlabelled[softplus(−log Z(x))] + E_generated[softplus(log Z(x̂))]
-    L_G = ‖E f(x) − E f(G(z))‖²,  f: what the discriminator's last layer sees
+    L_G = ‖E f(x) − E f(G(z))‖² / F,  f ∈ R^F: what the discriminator's last layer sees (a mean, as the authors have it)
 """
 
 from typing import TYPE_CHECKING

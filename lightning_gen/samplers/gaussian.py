@@ -39,7 +39,7 @@ class Truncated(LatentSampler):
         psi: ψ; above 0, and in [0, 1] for styles. Without styles, ∞ is no truncation.
 
     Raises:
-        UserError: if `psi` is negative, or 0 without styles.
+        UserError: if `psi` is negative, 0 without styles, or above 1 with them.
     """
 
     def __init__(self, psi: float = 0.7) -> None:
@@ -50,6 +50,8 @@ class Truncated(LatentSampler):
     def __call__(self, noise: Noise, y: Tensor | None, generator: Generator, discriminator: Discriminator) -> Tensor:
         """(n, latent_dim); by the inverse of the distribution function, one number an entry."""
         if isinstance(generator, TruncatesStyles):
+            if self.psi > 1:
+                raise UserError(f"Truncated.psi is {self.psi}: for a generator of styles it must be at most 1")
             generator.truncation = self.psi
             return standard_normal(noise, generator)
         if self.psi == 0:

@@ -1,6 +1,8 @@
 """Schedules of numbers."""
 
 import math
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -24,6 +26,8 @@ class Watch(Callback):
 def test_shapes():
     linear, cosine = Anneal("model.x", 1.0, 3.0, 4, "linear"), Anneal("model.x", 1.0, 3.0, 4)
     assert [linear.value(step) for step in (0, 1, 2, 4, 9)] == [1.0, 1.5, 2.0, 3.0, 3.0]
+    exponential = Anneal("model.x", 1.0, 16.0, 4, "exponential")
+    assert [exponential.value(step) for step in (0, 1, 2, 4, 9)] == pytest.approx([1.0, 2.0, 4.0, 16.0, 16.0])
     late = Anneal("model.x", 1.0, 3.0, 4, "linear", begin=10)
     assert [late.value(step) for step in (0, 10, 12, 14, 20)] == [1.0, 1.0, 2.0, 3.0, 3.0]
     expected = [3 + (1 - 3) * (1 + math.cos(math.pi * min(s / 4, 1))) / 2 for s in (0, 1, 2, 4, 9)]
@@ -84,6 +88,7 @@ def test_a_resumed_run_goes_on_where_it_was(make_gan, make_ring, make_trainer, t
         "model.penalties.1.gamma",
         "model.penalties.0.strength",
         "model.penalties.0.name",
+        "model.penalties.0.interval",
         "optimizers.2.lr",
         "optimizers.0.beta",
         "optimizers.0.betas",
@@ -97,6 +102,22 @@ def test_targets_that_are_no_numbers_are_refused(target, make_gan, make_ring, ma
         make_trainer(Anneal(target, 0.0, 1.0, 2), ema, max_steps=1).fit(make_gan(penalties=[R1(1.0)]), make_ring())
 
 
+def test_a_rate_has_one_schedule(make_gan, make_ring, make_trainer):
+    schedule = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
+    for target, refused in (("optimizers.1.lr", True), ("optimizers.0.lr", False)):
+        trainer, gan = (
+            make_trainer(Anneal(target, 1.0, 0.1, 2), max_steps=1),
+            make_gan(discriminator_scheduler=schedule),
+        )
+        with pytest.raises(UserError, match="a scheduler of the model moves too") if refused else nullcontext():
+            trainer.fit(gan, make_ring())
+
+
 def test_steps_must_be_positive():
     with pytest.raises(UserError, match="steps is 0"):
         Anneal("model.x", 0.0, 1.0, 0)
+
+
+def test_an_exponential_needs_positive_ends():
+    with pytest.raises(UserError, match="both must be above 0"):
+        Anneal("model.x", 1.0, 0.0, 3, "exponential")

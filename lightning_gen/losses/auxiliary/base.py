@@ -12,9 +12,11 @@ class AuxiliaryLoss(nn.Module, ABC):
 
     Attributes:
         draws_classes: the classes of generated samples are drawn uniformly in training, and data need not have any.
+        takes_attributes: `y` may be (B, K) attributes, too.
     """
 
     draws_classes: bool = False
+    takes_attributes: bool = False
 
     @abstractmethod
     def discriminator(self, real: Judgement, fake: Judgement, y: Tensor, z: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ class _Classification(AuxiliaryLoss, ABC):
         UserError: if a weight is below 0.
     """
 
+    takes_attributes = True
+
     def __init__(self, real_weight: float = 1.0, fake_weight: float = 1.0, generator_weight: float = 1.0) -> None:
         super().__init__()
         check_at_least(self, 0, real_weight=real_weight, fake_weight=fake_weight, generator_weight=generator_weight)
