@@ -1,7 +1,7 @@
-"""Train recipes with several seeds and tabulate what their last validation measured.
+r"""Train recipes with several seeds and tabulate what their last validation measured.
 
     python scripts/measure_recipes.py configs/gan/*_ring8.yaml --metrics modes_raw high_quality_raw kl_raw
-    python scripts/measure_recipes.py configs/gan/sgan_digits.yaml --metrics val_error \\
+    python scripts/measure_recipes.py configs/gan/sgan_digits.yaml --metrics val_error \
         --seed_flag data.init_args.label_seed --output sgan
     python scripts/measure_recipes.py configs/gan/gan_ring8.yaml --metrics fid_raw -- --trainer.max_steps 1000
 

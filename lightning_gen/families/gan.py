@@ -172,15 +172,20 @@ class GAN(TwoPlayerModel):
         fake = self.generator(z, y)
         judge = self._judge if self.unrolling is None else self._unrolled(self.unrolling, batch["x"], fake, y)
         judged = judge(self._augmented(fake), y)
-        total = self.loss.generator(judged.scores, *self._real_scores(judge, batch["x"], y))
+
+        @torch.no_grad()
+        def judge_real() -> Judgement:
+            return judge(self._augmented(batch["x"]), y)
+
+        wanted = (judge_real().scores,) if self.loss.relativistic else ()
+        total = self.loss.generator(judged.scores, *wanted)
         terms = {"g_loss": total}
         if self.auxiliary is not None:
             assert y is not None
             terms["g_auxiliary"] = self.auxiliary.generator(judged, y, z)
             total = total + terms["g_auxiliary"]
         if due := [penalty for penalty in self.generator_penalties if self.global_step % penalty.interval == 0]:
-            real = self._augmented(batch["x"])
-            turn = GeneratorTurn(self.generator, self.generator, z, y, fake, judged, real, judge)
+            turn = GeneratorTurn(self.generator, self.generator, z, y, fake, judged, batch["x"], judge_real)
             total = total + self._penalised(due, turn, terms)
         return total, terms
 
@@ -218,11 +223,6 @@ class GAN(TwoPlayerModel):
     @torch.no_grad()
     def _generated(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.generator(z, y)
-
-    @torch.no_grad()
-    def _real_scores(self, judge: Judge, real: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
-        """Scores of real samples, where the generator's loss wants them."""
-        return (judge(self._augmented(real), y).scores,) if self.loss.relativistic else ()
 
     def _penalised(
         self, due: Sequence[Penalty | GeneratorPenalty], turn: DiscriminatorTurn | GeneratorTurn, terms: Terms

@@ -66,4 +66,9 @@ def generator_turn(generator, z, y=None, real=None, judge=blank_judge, network=N
     fake = generator(z, y)
     real = torch.zeros_like(fake).detach() if real is None else real
     network = network or (generator if isinstance(generator, nn.Module) else nn.Module())
-    return GeneratorTurn(generator, network, z, y, fake, judgement(judge(fake, y)), real, judge)
+
+    def judge_real():
+        with torch.no_grad():
+            return judge(real, y)
+
+    return GeneratorTurn(generator, network, z, y, fake, judgement(judge(fake, y)), real, judge_real)

@@ -57,8 +57,8 @@ class GeneratorTurn:
         y: (B,) classes, or None.
         fake: (B, …) the samples of `z`, with their graph.
         judged: what the discriminator says of them (after any augmentation), with its graph.
-        real: (B, …) real samples, augmented as `judged`'s were.
-        judge: the discriminator, whose weights take no gradient here.
+        real: (B, …) real samples.
+        judge_real: gives what the discriminator says of them (after any augmentation), without gradient.
     """
 
     generator: Generate
@@ -68,7 +68,7 @@ class GeneratorTurn:
     fake: Tensor
     judged: Judgement
     real: Tensor
-    judge: Judge
+    judge_real: Callable[[], Judgement]
 
 
 class _Term(nn.Module, ABC):

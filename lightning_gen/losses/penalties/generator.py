@@ -107,9 +107,7 @@ class FeatureMatching(GeneratorPenalty):
 
     def forward(self, turn: GeneratorTurn) -> Tensor:
         """λ ‖E f(x) − E f(x̂)‖² of the batch."""
-        with torch.no_grad():
-            real = turn.judge(turn.real, turn.y).features
-        fake = turn.judged.features
+        real, fake = turn.judge_real().features, turn.judged.features
         assert real is not None, self.check(turn.judged)
         assert fake is not None, self.check(turn.judged)
         return self.weight * (real.mean(dim=0) - fake.mean(dim=0)).square().sum()
