@@ -6,7 +6,7 @@
     python scripts/report_runs.py runs/seed?/version_0 --steps 250 500 1000 2500 --figure digits.png
 
 The table has a row a run: the metric at the first validation, its best and where, and its last; printed as Markdown.
-The figure shows the sample grids of the first run at `--steps`, side by side.
+The figure shows the sample grids of the first run at `--steps`, or the last of every run, side by side.
 """
 
 import argparse
@@ -36,9 +36,16 @@ def table(runs: list[Path], metric: str, largest: bool) -> str:
     return "\n".join([*lines, f"| mean | {means} |"])
 
 
-def figure(run: Path, steps: list[int], gap: int = 8) -> Image.Image:
-    """The run's grids at `steps`, side by side."""
-    grids = [Image.open(run / "grids" / f"step={step:06d}.png") for step in steps]
+def chosen(runs: list[Path], steps: list[int] | None) -> list[Path]:
+    """The first run's grids at `steps`, or each run's last."""
+    if steps:
+        return [runs[0] / "grids" / f"step={step:06d}.png" for step in steps]
+    return [max((run / "grids").glob("step=*.png")) for run in runs]
+
+
+def figure(paths: list[Path], gap: int = 8) -> Image.Image:
+    """Grids side by side."""
+    grids = [Image.open(path) for path in paths]
     width = sum(grid.width for grid in grids) + gap * (len(grids) - 1)
     picture = Image.new("RGB", (width, max(grid.height for grid in grids)), "white")
     left = 0
@@ -58,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     print(table(options.runs, options.metric, options.largest))
     if options.figure:
-        figure(options.runs[0], options.steps).save(options.figure)
+        figure(chosen(options.runs, options.steps)).save(options.figure)
 
 
 if __name__ == "__main__":

@@ -193,3 +193,11 @@ def test_site_builds_strictly(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     pages = "".join(path.read_text() for path in tmp_path.rglob("*.html"))
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://(?!.*rel="canonical")[^"]+', pages)
+
+
+def test_every_recipe_is_listed():
+    listed = re.findall(
+        r"`(\w+_(?:ring8|grid25|digits|mnist|cifar10|folder))`", (ROOT / "docs" / "gan-recipes.md").read_text()
+    )
+    written = sorted(path.stem for path in (ROOT / "configs" / "gan").glob("*.yaml"))
+    assert sorted(set(listed)) == written
