@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,6 @@ from lightning_gen.samplers import Gaussian, LatentSampler
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
-
-Factories = tuple[Callable[..., Any], Callable[..., Any]]
 
 
 class TwoPlayerModel(AdversarialModel, ABC):
@@ -78,22 +76,27 @@ class TwoPlayerModel(AdversarialModel, ABC):
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The generator's loss on fresh latents, as many as `batch` has rows and of its classes, and its terms."""
 
-    def after_discriminator_update(self) -> None:
-        """What follows each update of the discriminator, when processes have averaged their gradients and buffers."""
+    def after_discriminator_update(self, update: int) -> None:
+        """What follows update number `update` of the discriminator, when processes have averaged their buffers."""
+
+    def after_generator_update(self) -> None:
+        """What follows the update of the generator, likewise."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Terms:
         """`num_critic_steps` updates of the discriminator, then one of the generator."""
         generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[attr-defined]
         updates, logs = self.split_step(batch), self.logs_this_step
         terms: Terms = {}
-        for k, batches in enumerate(updates):
-            loss = partial(self.discriminator_loss, update=self.global_step * self.num_critic_steps + k)
-            terms |= self.backward_mean(discriminator_optimizer, batches, loss)
+        for update, batches in enumerate(updates, start=self.global_step * self.num_critic_steps):
+            terms |= self.backward_mean(
+                discriminator_optimizer, batches, partial(self.discriminator_loss, update=update)
+            )
             self.step_uncounted(discriminator_optimizer)
-            self.after_discriminator_update()
+            self.after_discriminator_update(update)
         with frozen(self.discriminator):
             terms |= self.backward_mean(generator_optimizer, updates[-1], self.generator_loss)
         self.step_counted(generator_optimizer)
+        self.after_generator_update()
         self._lazy_terms |= {name: terms[name] for name in self.lazy_names if name in terms}
         if logs:  # a lazy term may never fall on a logged step: its last value stands for it
             self.log_dict(terms | self._lazy_terms, prog_bar=True, batch_size=len(batch["x"]))
@@ -109,11 +112,42 @@ class TwoPlayerModel(AdversarialModel, ABC):
         networks = (self.generator, self.discriminator)
         return make_optimizers(*zip(networks, self.optimizer_factories, self.scheduler_factories, strict=True))
 
+    # ---------------------------------------------------------------- held-out data
+
+    held_out_name: ClassVar[str]
+    """Under which the mean over held-out samples is logged."""
+
+    @abstractmethod
+    def held_out(self, batch: Batch) -> Tensor:
+        """(n,) numbers about a batch of held-out samples, of which the mean over all is logged."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the mean."""
+        self._held_out = torch.zeros(2, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of the split, where there is one; whole packs of it."""
+        rows = len(batch.get("x", ())) // self.discriminator.packing * self.discriminator.packing
+        if rows:  # a process may have none
+            values = self.held_out({key: value[:rows] for key, value in batch.items()})
+            self._held_out += torch.stack((values.sum(), torch.ones_like(values).sum()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all processes."""
+        total, count = self.trainer.strategy.reduce(self._held_out, reduce_op="sum").tolist()
+        if count:
+            self.log(self.held_out_name, total / count, prog_bar=True)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
+
     # ---------------------------------------------------------------- the sampler
 
     def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
         """G(z) for z drawn from each sample's own stream."""
-        return self.generator(self._drawn(noise, y), y)
+        z = self._drawn(noise, y)
+        with self.sampler.applied(self.generator):
+            return self.generator(z, y)
 
     @torch.no_grad()
     def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
@@ -121,7 +155,7 @@ class TwoPlayerModel(AdversarialModel, ABC):
         a, b = Noise(seeds_a, self.device), Noise(seeds_b, self.device)
         y = self.condition.draw(a, y)
         self.condition.draw(b, y)  # not used, but drawn before the latent, as in `sample`
-        with evaluating(self):
+        with evaluating(self), self.sampler.applied(self.generator):
             return self.generator(slerp(self._drawn(a, y), self._drawn(b, y), t), y)
 
     @torch.no_grad()
@@ -193,15 +227,18 @@ class TwoPlayerModel(AdversarialModel, ABC):
         """Let the discriminator score samples of the data's shape, too."""
         super().check_data(data)
         m = self.discriminator.packing
-        if getattr(data, "batch_size", m) % m:
+        if data.batch_size % m:
             raise UserError(
                 f"data.init_args.batch_size is {data.batch_size} but the discriminator judges {m} samples at once:"
                 f" make it a multiple of {m}"
             )
-        self._check_discriminator(tuple(data.sample_shape))
+        self.check_judgement(self._judged_blank(tuple(data.sample_shape)), data)
+
+    def check_judgement(self, judged: Judgement, data: "DataModule") -> None:
+        """Raise `UserError` if what the discriminator says of two samples is not enough. Families extend it."""
 
     @torch.no_grad()
-    def _check_discriminator(self, sample_shape: tuple[int, ...]) -> Judgement:
+    def _judged_blank(self, sample_shape: tuple[int, ...]) -> Judgement:
         """What the discriminator says of blank samples, or a `UserError` that says why it cannot."""
         rows = 2 * self.discriminator.packing
         x = torch.zeros(rows, *sample_shape, device=self.device, dtype=self.dtype)  # type: ignore[arg-type]

@@ -7,12 +7,13 @@ r"""Train recipes with several seeds and tabulate what their last validation mea
 
 Each run is `lightning_gen fit --config RECIPE --seed_everything SEED` with one thread, in a folder below `--root`;
 `--jobs` of them at a time. What follows `--` is passed on to every run. Results go to OUTPUT.json as they come, so a
-measurement that was broken off goes on where it was; the Markdown table at the end has means over seeds, and standard
-deviations.
+measurement that was broken off goes on where it was; a recipe that has changed, or other flags, are measured anew. The
+Markdown table at the end has means over seeds, and standard deviations.
 """
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -108,14 +109,15 @@ def main() -> None:
 
     path, lock = Path(f"{options.output}.json"), Lock()
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"results": {}}
-    content["settings"] = {"passed": options.passed, "threads": options.threads, "jobs": options.jobs}
+    content["settings"] = {"threads": options.threads, "jobs": options.jobs}
     content["machine"] = {"torch": torch.__version__, "processor": platform.machine(), "cores": os.cpu_count()}
 
     def measure(recipe: Path, seed: int) -> None:
         key = f"{recipe.stem}_seed{seed}"
-        if key in content["results"]:
+        made = {"recipe": hashlib.sha256(recipe.read_bytes()).hexdigest(), "passed": options.passed}
+        if content["results"].get(key, {}).get("made") == made:
             return
-        found = train(recipe, seed, options)
+        found = train(recipe, seed, options) | {"made": made}
         with lock:
             content["results"][key] = found
             path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

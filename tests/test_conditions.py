@@ -26,8 +26,7 @@ def data(**overrides):
 def learnt():
     """Attributes of data in which nobody has a hat and all who smile are male."""
     y = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]], dtype=torch.float32).repeat(100, 1)
-    rows = TensorRows(torch.zeros(400, 2))
-    rows.tensors["y"] = y
+    rows = TensorRows(torch.zeros(400, 2), y)
     attributes = Attributes(NAMES)
     attributes.learn(SimpleNamespace(split=lambda name: rows))
     return attributes

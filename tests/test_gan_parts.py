@@ -59,7 +59,7 @@ class Counted(Augmentation):
 
     def __init__(self):
         super().__init__()
-        self.events, self.inputs = [], []
+        self.events, self.inputs, self.replaced_by = [], [], []
 
     def forward(self, x):
         self.events.append("augment")
@@ -68,6 +68,7 @@ class Counted(Augmentation):
 
     def replace(self, real, fake):
         self.events.append("replace")
+        self.replaced_by.append(fake)
         return real + 100
 
     def observe(self, real_scores):
@@ -98,6 +99,15 @@ def test_real_and_generated_samples_are_augmented_alike(make_gan, make_ring, mak
         torch.testing.assert_close(x, 2 * inputs[k])
     torch.testing.assert_close(inputs[0], batches[0] + 100)
     torch.testing.assert_close(inputs[2], batches[1] + 100)
+    fakes = augmentation.replaced_by[-1]
+    torch.testing.assert_close(fakes, inputs[3].roll(1, 0))  # a generated sample never stands beside itself
+
+
+def test_an_augmentation_observes_a_score_for_every_image(make_ring, make_trainer, make_gan):
+    augmentation = Counted()
+    gan = make_gan(discriminator=Packed(MLPDiscriminator(4, 8), 2), augmentation=augmentation)
+    make_trainer(max_steps=1).fit(gan, make_ring())
+    assert "observe 8" in augmentation.events
 
 
 def test_the_generators_gradient_flows_through_the_augmentation(make_ring, make_trainer, make_gan):
@@ -217,6 +227,27 @@ def test_the_unrolled_generator_answers_the_discriminator_to_come(make_gan):
         optimizer.step()
     assert gan.loss.generator(gan.discriminator(fake).scores).item() == pytest.approx(ahead, rel=1e-4)
     assert not torch.equal(before["score.weight"], gan.discriminator.score.weight)
+
+
+def test_an_unrolled_discriminators_real_scores_depend_on_the_generator(make_gan):
+    def slope(loss, factor):
+        gan = make_gan(loss=RelativisticPairing(), unrolling=Unrolling(steps=1, learning_rate=0.5)).double()
+        with torch.no_grad():
+            gan.generator.layers[-1].bias += factor
+        torch.manual_seed(2)
+        value, _ = gan.generator_loss({"x": torch.ones(8, 2, dtype=torch.float64)})
+        return loss(value, gan)
+
+    step = 1e-5
+    gradient = slope(lambda v, gan: torch.autograd.grad(v, gan.generator.layers[-1].bias)[0].sum().item(), 0.0)
+    above, below = (slope(lambda v, _: v.item(), sign * step) for sign in (1, -1))
+    assert gradient == pytest.approx((above - below) / (2 * step), rel=1e-5)
+
+
+def test_unrolled_updates_leave_nothing_out_in_silence(make_gan):
+    for options in ({"penalties": [R1()]}, {"augmentation": Counted()}):
+        with pytest.raises(UserError, match=f"unrolling and model.init_args.{next(iter(options))} are both set"):
+            make_gan(unrolling=Unrolling(), **options)
 
 
 # -------------------------------------------------------------------- conditioning

@@ -13,7 +13,7 @@ class Transfer(Callback):
     """Starts networks from a checkpoint of another run: every tensor of equal name and shape is taken.
 
     Others, such as class embeddings of another data set, keep their initial values; how many is told. A resumed run
-    does not read the file again. (Wang et al., "Transferring GANs: generating images from limited data", ECCV 2018.)
+    does not need the file. (Wang et al., "Transferring GANs: generating images from limited data", ECCV 2018.)
 
     Args:
         ckpt_path: a checkpoint that `fit` wrote.

@@ -9,8 +9,9 @@ A recipe is a choice of networks, losses, penalties and schedules; a variant tha
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -32,6 +33,9 @@ from lightning_gen.two_player import TwoPlayerModel
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
+
+
+_T = TypeVar("_T", Penalty, GeneratorPenalty)
 
 
 class GAN(TwoPlayerModel):
@@ -119,6 +123,12 @@ class GAN(TwoPlayerModel):
                 f"model.init_args.auxiliary is {type(auxiliary).__name__}, which works on classes, but"
                 " model.init_args.attributes is set: use AuxiliaryClassifier, or none"
             )
+        if unrolling is not None and (augmentation is not None or penalties):
+            other = "augmentation" if augmentation is not None else "penalties"
+            raise UserError(
+                f"model.init_args.unrolling and model.init_args.{other} are both set, but the unrolled updates would"
+                " leave the latter out: use one of them"
+            )
         names = [penalty.name for penalty in (*(penalties or []), *(generator_penalties or []))]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(
@@ -136,11 +146,12 @@ class GAN(TwoPlayerModel):
 
     def discriminator_loss(self, batch: Batch, update: int) -> tuple[Tensor, Terms]:
         """L_D of one batch, and its terms; see `TwoPlayerModel`."""
-        y, z = self._condition(batch), self._latents(batch["x"])
+        y, z, due = self._condition(batch), self._latents(batch["x"]), _due(self.penalties, update)
         with torch.no_grad():
             fake = self.generator(z, y)
-            real, fake = self._seen(batch["x"], fake)
-        of_real, of_fake = self._judge(real, y), self._judge(fake, y)
+            real, fake = self._seen(batch["x"], fake, y)
+        leaves = self._leaves(real, fake) if any(penalty.of_samples for penalty in due) else None
+        of_real, of_fake = (self._judge(x, y) for x in leaves or (real, fake))
         total = self.loss.discriminator(of_real.scores, of_fake.scores)
         terms = {"d_loss": total}
         if self.auxiliary is not None:
@@ -149,20 +160,12 @@ class GAN(TwoPlayerModel):
             total = total + terms["d_auxiliary"]
         if self.logs_this_step:
             terms |= {"d_real": of_real.scores.mean(), "d_fake": of_fake.scores.mean()}
-        if self.augmentation is not None:
-            self.augmentation.observe(of_real.scores.detach())
-        if due := [penalty for penalty in self.penalties if update % penalty.interval == 0]:
-            turn = DiscriminatorTurn(
-                self._scores,
-                full_precision(real),
-                full_precision(fake),
-                y,
-                of_real.scores,
-                of_fake.scores,
-                self.discriminator,
-                self._generated,
-                z,
-            )
+        if self.augmentation is not None:  # one score an image, also where several share one
+            self.augmentation.observe(of_real.scores.detach().repeat_interleave(self.discriminator.packing))
+        if due:
+            seen = full_precision(real), full_precision(fake)
+            scores = of_real.scores, of_fake.scores
+            turn = DiscriminatorTurn(self._scores, *seen, y, *scores, self.discriminator, self._generated, z, leaves)
             total = total + self._penalised(due, turn, terms)
         return total, terms
 
@@ -173,9 +176,10 @@ class GAN(TwoPlayerModel):
         judge = self._judge if self.unrolling is None else self._unrolled(self.unrolling, batch["x"], fake, y)
         judged = judge(self._augmented(fake), y)
 
-        @torch.no_grad()
-        def judge_real() -> Judgement:
-            return judge(self._augmented(batch["x"]), y)
+        @cache
+        def judge_real() -> Judgement:  # an unrolled discriminator's answer depends on the generator
+            with torch.set_grad_enabled(self.unrolling is not None):
+                return judge(self._augmented(batch["x"]), y)
 
         wanted = (judge_real().scores,) if self.loss.relativistic else ()
         total = self.loss.generator(judged.scores, *wanted)
@@ -184,17 +188,30 @@ class GAN(TwoPlayerModel):
             assert y is not None
             terms["g_auxiliary"] = self.auxiliary.generator(judged, y, z)
             total = total + terms["g_auxiliary"]
-        if due := [penalty for penalty in self.generator_penalties if self.global_step % penalty.interval == 0]:
+        if due := _due(self.generator_penalties, self.global_step):
             turn = GeneratorTurn(self.generator, self.generator, z, y, fake, judged, batch["x"], judge_real)
             total = total + self._penalised(due, turn, terms)
         return total, terms
 
-    def after_discriminator_update(self) -> None:
-        """Constrain the weights, and let the augmentation adapt."""
+    def after_discriminator_update(self, update: int) -> None:
+        """Constrain the weights, and let running means and the augmentation follow."""
         if self.constraint is not None:
             self.constraint(self.discriminator)
+        for penalty in _due(self.penalties, update):
+            penalty.advance()
         if self.augmentation is not None:
             self.augmentation.adjust()
+
+    def after_generator_update(self) -> None:
+        """Let running means follow."""
+        for penalty in _due(self.generator_penalties, self.global_step - 1):
+            penalty.advance()
+
+    held_out_name = "d_held_out"
+
+    def held_out(self, batch: Batch) -> Tensor:
+        """(n,) scores: an overfitted discriminator takes held-out samples for generated (ADA, NeurIPS 2020, eq. 1)."""
+        return self._scores(batch["x"], self._condition(batch))
 
     @property
     def lazy_names(self) -> list[str]:
@@ -211,11 +228,18 @@ class GAN(TwoPlayerModel):
     def _augmented(self, x: Tensor) -> Tensor:
         return x if self.augmentation is None else self.augmentation(x)
 
-    def _seen(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _seen(self, real: Tensor, fake: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """Real and generated samples as the discriminator sees them."""
         if self.augmentation is None:
             return real, fake
-        return self.augmentation(self.augmentation.replace(real, fake)), self.augmentation(fake)
+        others = fake.roll(1, 0) if y is None else fake  # not the one that a pairing loss compares it with
+        return self.augmentation(self.augmentation.replace(real, others)), self.augmentation(fake)
+
+    def _leaves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The samples for scores to be differentiated by, unless those are compiled or of less than full precision."""
+        if self.compiled or torch.is_autocast_enabled(self.device.type):
+            return None
+        return real.detach().requires_grad_(True), fake.detach().requires_grad_(True)
 
     def _scores(self, x: Tensor, y: Tensor | None) -> Tensor:
         return self._judge(x, y).scores
@@ -224,22 +248,21 @@ class GAN(TwoPlayerModel):
     def _generated(self, z: Tensor, y: Tensor | None) -> Tensor:
         return self.generator(z, y)
 
-    def _penalised(
-        self, due: Sequence[Penalty | GeneratorPenalty], turn: DiscriminatorTurn | GeneratorTurn, terms: Terms
-    ) -> Tensor:
+    def _penalised(self, due: list[_T], turn: Any, terms: Terms) -> Tensor:
         """The sum of the terms that are due, each weighted by its interval."""
         total = torch.zeros((), device=self.device)
-        with self._full_precision():
-            for penalty in due:
+        for penalty in due:
+            with self._full_precision() if penalty.full_precision else nullcontext():
                 terms[penalty.name] = penalty(turn)
-                total = total + penalty.interval * terms[penalty.name]
+            total = total + penalty.interval * terms[penalty.name]
         return total
 
     def _unrolled(self, unrolling: Unrolling, real: Tensor, fake: Tensor, y: Tensor | None) -> Judge:
         """The discriminator after some updates against these very samples, differentiable in `fake`."""
 
         def judge(x: Tensor, y: Tensor | None, weights: dict[str, Tensor]) -> Judgement:
-            return judgement(functional_call(self.discriminator, weights, (full_precision(x), y)))
+            with self._full_precision():
+                return judgement(functional_call(self.discriminator, weights, (full_precision(x), y)))
 
         def loss(scores: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
             return self.loss.discriminator(scores(full_precision(real), y), scores(full_precision(fake), y))
@@ -257,33 +280,15 @@ class GAN(TwoPlayerModel):
             if wrong := augmentation.check(shape):  # the model's own, or a penalty's
                 name = type(augmentation).__name__
                 raise UserError(f"the augmentation {name} does not suit data's samples of shape {shape}: {wrong}")
-        judged = self._check_discriminator(shape)
+
+    def check_judgement(self, judged: Judgement, data: "DataModule") -> None:
+        """See that the terms find what they need."""
         for term in (self.auxiliary, *self.generator_penalties):
             if term is not None and (missing := term.check(judged)):
                 where = "auxiliary" if term is self.auxiliary else "generator_penalties"
                 raise UserError(f"model.init_args.{where} has {type(term).__name__}, but {missing}")
 
-    # ---------------------------------------------------------------- held-out data
 
-    def on_validation_epoch_start(self) -> None:
-        """Start the mean of the discriminator's score on held-out samples."""
-        self._held_out = torch.zeros(2, device=self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score held-out samples: an overfitted discriminator takes them for generated (ADA, NeurIPS 2020, eq. 1)."""
-        if "x" not in batch:
-            return
-        rows = len(batch["x"]) // self.discriminator.packing * self.discriminator.packing
-        if rows:  # a process may have none
-            batch = {key: value[:rows] for key, value in batch.items()}
-            scores = self._scores(batch["x"], self._condition(batch))
-            self._held_out += torch.stack((scores.sum(), torch.ones_like(scores).sum()))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean score over all processes as `d_held_out`."""
-        total, count = self.trainer.strategy.reduce(self._held_out, reduce_op="sum").tolist()
-        if count:
-            self.log("d_held_out", total / count)
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_epoch_end = on_validation_epoch_end
+def _due(penalties: Sequence[_T], update: int) -> list[_T]:
+    """The terms that are evaluated in an update."""
+    return [penalty for penalty in penalties if update % penalty.interval == 0]

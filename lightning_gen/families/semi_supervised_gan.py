@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, softplus
 from lightning_gen.adversarial import Terms
 from lightning_gen.errors import UserError
 from lightning_gen.model import Batch
-from lightning_gen.networks.base import Discriminator, Generator
+from lightning_gen.networks.base import Discriminator, Generator, Judgement
 from lightning_gen.samplers import LatentSampler
 from lightning_gen.two_player import TwoPlayerModel
 
@@ -90,6 +90,8 @@ class SemiSupervisedGAN(TwoPlayerModel):
                 raise UserError(f"model.init_args.{name} is {value}: it must be at least 0")
         self.supervised_weight, self.unsupervised_weight = supervised_weight, unsupervised_weight
 
+    held_out_name = "val_error"
+
     # ---------------------------------------------------------------- the two losses
 
     def discriminator_loss(self, batch: Batch, update: int) -> tuple[Tensor, Terms]:
@@ -127,26 +129,11 @@ class SemiSupervisedGAN(TwoPlayerModel):
 
     # ---------------------------------------------------------------- held-out data
 
-    def on_validation_epoch_start(self) -> None:
-        """Start counting."""
-        self._errors = torch.zeros(2, device=self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the samples in a wrong class."""
-        if "y" in batch and len(batch["x"]):  # a process may have none
-            logits = self._judge(batch["x"], None).logits
-            assert logits is not None
-            wrong = logits.argmax(dim=1) != batch["y"]
-            self._errors += torch.stack((wrong.sum(), torch.ones_like(wrong).sum()))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the share over all processes as `val_error`."""
-        wrong, count = self.trainer.strategy.reduce(self._errors, reduce_op="sum").tolist()
-        if count:
-            self.log("val_error", wrong / count, prog_bar=True)
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_epoch_end = on_validation_epoch_end
+    def held_out(self, batch: Batch) -> Tensor:
+        """(n,) 1 for a sample in a wrong class."""
+        logits = self._judge(batch["x"], None).logits
+        assert logits is not None
+        return (logits.argmax(dim=1) != batch["y"]).float()
 
     # ---------------------------------------------------------------- set-up
 
@@ -164,7 +151,9 @@ class SemiSupervisedGAN(TwoPlayerModel):
                 f"model.init_args.discriminator.init_args.num_classes is {self.discriminator.num_classes} but data has"
                 f" {data.num_classes} classes: set it to that"
             )
-        judged = self._check_discriminator(tuple(data.sample_shape))
+
+    def check_judgement(self, judged: Judgement, data: "DataModule") -> None:
+        """Logits and features."""
         if judged.logits is None or judged.features is None:
             raise UserError(
                 f"model.init_args.discriminator is {type(self.discriminator).__name__}, which gives no logits or no"

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from lightning_gen.networks.normalisation import ConditionalBatchNorm2d
+
 
 class ResidualConv2d(nn.Conv2d):
     """A 3×3 convolution on a residual branch, which keeps the size of the map; `Xavier` starts it with gain √2.
@@ -26,12 +28,23 @@ class Initialisation(ABC):
     def __call__(self, network: nn.Module) -> None:
         """Initialise a network in place."""
         for module in network.modules():
+            if isinstance(module, ConditionalBatchNorm2d):
+                self.fill_condition(module.gain.weight, module.bias.weight)
+        conditions = {m for n in network.modules() if isinstance(n, ConditionalBatchNorm2d) for m in (n.gain, n.bias)}
+        for module in network.modules():
+            if module in conditions:
+                continue
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 self.fill(module.weight, 2**0.5 if isinstance(module, ResidualConv2d) else 1.0)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 self.fill(module.weight, 1.0)
+
+    def fill_condition(self, gain: Tensor, bias: Tensor) -> None:
+        """Fill the two maps of a conditional batch norm in place; as other linear maps, unless overridden."""
+        self.fill(gain, 1.0)
+        self.fill(bias, 1.0)
 
     @abstractmethod
     def fill(self, weight: Tensor, gain: float) -> None:
@@ -44,6 +57,11 @@ class Xavier(Initialisation):
     def fill(self, weight: Tensor, gain: float) -> None:
         """Fill one weight in place."""
         nn.init.xavier_uniform_(weight, gain)
+
+    def fill_condition(self, gain: Tensor, bias: Tensor) -> None:
+        """Gains from N(1, 0.02²), biases 0, as mimicry (Lee, Town, arXiv:2005.02494) has them."""
+        nn.init.normal_(gain, 0.0, 0.02)
+        nn.init.zeros_(bias)
 
 
 class Orthogonal(Initialisation):

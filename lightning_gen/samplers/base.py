@@ -1,6 +1,7 @@
 """What a sampler of latents is."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -24,7 +25,14 @@ class LatentSampler(ABC):
 
         Returns:
             (n, latent_dim), in the dtype of the generator's weights.
+
+        Raises:
+            UserError: if these networks cannot be sampled so; before training, too.
         """
+
+    def applied(self, generator: Generator) -> AbstractContextManager[None]:
+        """What holds while `generator` maps the latents to samples."""
+        return nullcontext()
 
 
 def standard_normal(noise: Noise, generator: Generator) -> Tensor:

@@ -1,6 +1,8 @@
 """Latents drawn directly."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -52,10 +54,21 @@ class Truncated(LatentSampler):
         if isinstance(generator, TruncatesStyles):
             if self.psi > 1:
                 raise UserError(f"Truncated.psi is {self.psi}: for a generator of styles it must be at most 1")
-            generator.truncation = self.psi
             return standard_normal(noise, generator)
         if self.psi == 0:
             raise UserError("Truncated.psi is 0: without styles it must be above 0")
         outside = 0.5 * math.erfc(self.psi / math.sqrt(2.0))
         u = noise.uniform(generator.latent_dim, dtype=torch.float64)
         return torch.special.ndtri(outside + (1 - 2 * outside) * u).to(dtype_of(generator))
+
+    @contextmanager
+    def applied(self, generator: Generator) -> Iterator[None]:
+        """Let a generator of styles truncate them."""
+        if not isinstance(generator, TruncatesStyles):
+            yield
+            return
+        before, generator.truncation = generator.truncation, self.psi
+        try:
+            yield
+        finally:
+            generator.truncation = before

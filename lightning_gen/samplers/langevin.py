@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.base import Discriminator, Generator, judgement
+from lightning_gen.networks.minibatch import MinibatchStd
 from lightning_gen.noise import Noise
 from lightning_gen.samplers.base import LatentSampler, standard_normal
 
@@ -23,7 +24,7 @@ class Langevin(LatentSampler):
         noise: standard deviation of n, ≥ 0; the paper's algorithm has 1, its experiments on images 0.1.
 
     Raises:
-        UserError: if an argument is out of its range, or the discriminator judges several samples at once.
+        UserError: if an argument is out of its range; before training, if the discriminator compares samples.
     """
 
     def __init__(self, steps: int = 100, step_size: float = 0.01, noise: float = 1.0) -> None:
@@ -38,13 +39,18 @@ class Langevin(LatentSampler):
 
     def __call__(self, noise: Noise, y: Tensor | None, generator: Generator, discriminator: Discriminator) -> Tensor:
         """(n, latent_dim) after `steps` steps from N(0, I)."""
-        if discriminator.packing != 1:
-            raise UserError("the sampler Langevin needs scores of single samples, but the discriminator packs several")
-        z = standard_normal(noise, generator)
-        for _ in range(self.steps):
-            drift = -self.step_size / 2 * self._gradient(z, y, generator, discriminator)
-            z = z + drift + self.step_size**0.5 * self.noise * standard_normal(noise, generator)
-        return z
+        if discriminator.packing != 1 or any(isinstance(module, MinibatchStd) for module in discriminator.modules()):
+            raise UserError(
+                f"the sampler Langevin needs scores of single samples, but {type(discriminator).__name__} compares"
+                " several: leave the sampler out, or the packing or the minibatch standard deviation"
+            )
+        with torch.inference_mode(False):  # in which validation runs, and nothing can be differentiated
+            y = None if y is None else y.clone()
+            z = standard_normal(noise, generator).clone()
+            for _ in range(self.steps):
+                drift = -self.step_size / 2 * self._gradient(z, y, generator, discriminator)
+                z = z + drift + self.step_size**0.5 * self.noise * standard_normal(noise, generator)
+        return z.detach()
 
     @staticmethod
     def _gradient(z: Tensor, y: Tensor | None, generator: Generator, discriminator: Discriminator) -> Tensor:

@@ -29,11 +29,12 @@ def test_a_linear_generator_over_steps(shape):
     for seed in range(4):
         torch.manual_seed(seed)
         found = penalty(generator_turn(lambda z, y: (z @ w.T).reshape(-1, *shape), z)).item()
+        penalty.advance()
         y = noise_of(seed, 3, shape).flatten(1) / math.sqrt(pixels)
         lengths = [(w.T @ row).norm().item() for row in y]
         assert found == pytest.approx(0.7 * sum((length - mean) ** 2 for length in lengths) / 3, rel=1e-12)
         mean += 0.25 * (sum(lengths) / 3 - mean)
-        assert penalty.mean_length.item() == pytest.approx(mean, rel=1e-12)
+        assert penalty.mean_length.value.item() == pytest.approx(mean, rel=1e-12)
 
 
 def test_lengths_have_their_expectation():
@@ -90,7 +91,7 @@ def test_second_derivatives_are_right():
     def value(*weights):
         torch.manual_seed(1)
         penalty = PathLength(batch_shrink=1).double()
-        penalty.mean_length.fill_(0.3)
+        penalty.mean_length.value.fill_(0.3)
         given = dict(zip(names, weights, strict=True))
         return penalty(generator_turn(lambda z, y: torch.func.functional_call(net, given, z), z))
 
@@ -114,7 +115,7 @@ def test_the_first_rows_are_evaluated_with_their_classes(rows, shrink, kept):
 def test_a_constant_generator_has_a_gradient():
     gain = torch.zeros((), dtype=torch.float64, requires_grad=True)
     penalty = PathLength().double()
-    penalty.mean_length.fill_(1.0)
+    penalty.mean_length.value.fill_(1.0)
     found = penalty(generator_turn(lambda z, y: gain * z, random(4, 3)))
     assert found.item() == 2.0
     assert torch.autograd.grad(found, gain)[0] == 0
@@ -123,8 +124,9 @@ def test_a_constant_generator_has_a_gradient():
 def test_the_average_is_saved_and_takes_no_gradient():
     penalty, gain = PathLength(), torch.ones((), dtype=torch.float64, requires_grad=True)
     penalty(generator_turn(lambda z, y: gain * z, random(4, 3)))
-    assert penalty.state_dict()["mean_length"] > 0
-    assert not penalty.mean_length.requires_grad
+    penalty.advance()
+    assert penalty.state_dict()["mean_length.value"] > 0
+    assert not penalty.mean_length.value.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,13 @@ def batches(count):
     return [(random(6, seed=2 * k) + 1, random(6, seed=2 * k + 1) - 1) for k in range(count)]
 
 
+def update(penalty, *turns):
+    """The mean term of an update's batches."""
+    terms = [penalty(turn) for turn in turns]
+    penalty.advance()
+    return torch.stack(terms).mean()
+
+
 def reference(steps, weight, decay):
     """Terms and anchors by the definition, one number at a time."""
     anchors, terms = None, []
@@ -37,21 +44,21 @@ def reference(steps, weight, decay):
 @pytest.mark.parametrize("decay", [0.0, 0.9, 0.99])
 def test_terms_and_anchors_over_steps(decay):
     steps, penalty = batches(6), LeCam(weight=0.7, decay=decay).double()
-    terms = [penalty(turn_of(*step)).item() for step in steps]
+    terms = [update(penalty, turn_of(*step)).item() for step in steps]
     wanted, anchors = reference(steps, 0.7, decay)
     assert terms == pytest.approx(wanted, rel=1e-12)
-    assert (penalty.real_anchor.item(), penalty.fake_anchor.item()) == pytest.approx(anchors, rel=1e-12)
+    assert (penalty.real_anchor.value.item(), penalty.fake_anchor.value.item()) == pytest.approx(anchors, rel=1e-12)
 
 
 def test_gradient_flows_through_the_scores_alone():
     penalty, ((a, b), (real, fake)) = LeCam(weight=1.0, decay=0.9).double(), batches(2)
-    penalty(turn_of(a, b))
+    update(penalty, turn_of(a, b))
     real.requires_grad_()
     fake.requires_grad_()
     slopes = torch.autograd.grad(penalty(turn_of(real, fake)), (real, fake))
     torch.testing.assert_close(slopes[0], 2 * (real.detach() - b.mean()) / 6)
     torch.testing.assert_close(slopes[1], 2 * (fake.detach() - a.mean()) / 6)
-    assert not penalty.real_anchor.requires_grad
+    assert not penalty.real_anchor.value.requires_grad
 
 
 def test_the_first_evaluation_can_be_differentiated():
@@ -60,22 +67,34 @@ def test_the_first_evaluation_can_be_differentiated():
     assert (real.grad == 0).all()
 
 
+def test_batches_that_are_accumulated_equal_one():
+    whole, parts = LeCam(decay=0.9).double(), LeCam(decay=0.9).double()
+    for real, fake in batches(4):
+        term = update(whole, turn_of(real, fake))
+        shares = update(parts, *(turn_of(r, f) for r, f in zip(real.chunk(3), fake.chunk(3), strict=True)))
+        torch.testing.assert_close(shares, term)
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict())
+
+
 def test_processes_that_average_their_buffers_equal_one():
     whole, parts = LeCam(decay=0.9).double(), [LeCam(decay=0.9).double() for _ in range(2)]
     for real, fake in batches(4):
-        term = whole(turn_of(real, fake))
+        term = update(whole, turn_of(real, fake))
         shares = [part(turn_of(r, f)) for part, r, f in zip(parts, real.chunk(2), fake.chunk(2), strict=True)]
         torch.testing.assert_close(torch.stack(shares).mean(), term)
-        for key in whole.state_dict():
-            mean = (getattr(parts[0], key) + getattr(parts[1], key)) / 2
-            for part in parts:
-                getattr(part, key).copy_(mean)
+        for buffers in zip(*(part.buffers() for part in parts), strict=True):
+            mean = torch.stack(buffers).mean()
+            for buffer in buffers:
+                buffer.copy_(mean)
+        for part in parts:
+            part.advance()
+        torch.testing.assert_close(parts[0].state_dict(), whole.state_dict())
 
 
 def test_a_checkpoint_carries_the_anchors():
     first, second, steps = LeCam(), LeCam(), batches(3)
     for step in steps[:2]:
-        first(turn_of(*step))
+        update(first, turn_of(*step))
     second.load_state_dict(first.state_dict())
     assert second(turn_of(*steps[2])) == first(turn_of(*steps[2])) > 0
 

@@ -14,7 +14,7 @@ from lightning_gen.losses import (
     MaxGradientPenalty,
     OneSidedGradientPenalty,
 )
-from lightning_gen.losses.penalties import gradient_norm
+from lightning_gen.losses.penalties import DiscriminatorTurn, gradient_norm
 
 GAMMA = 3.0
 PENALTIES = [
@@ -141,16 +141,37 @@ def test_points_lie_between_their_own_pair():
     assert ((ratio >= 0) & (ratio <= 1)).all()
 
 
-def test_dragan_perturbs_every_entry_of_real_samples():
+def test_dragan_perturbs_every_entry_by_a_share_for_each_sample():
     torch.manual_seed(0)
-    real = 5 + 3 * random(500, 2, 3)
+    real = 5 + 3 * random(2000, 2, 15)
     points = points_of(DRAGAN(scale=0.25), real, torch.full_like(real, float("nan")))
     spread = (real - real.mean()).square().mean().sqrt()
-    u = (points - real) / (0.25 * spread)
-    assert 0 <= u.min() < 0.01 < 0.99 < u.max() <= 1
-    assert u.mean().item() == pytest.approx(1 / 2, abs=0.03)
-    assert u.var().item() == pytest.approx(1 / 12, abs=0.01)
-    assert len(u.unique()) > 2900
+    shift = ((points - real) / (0.25 * spread)).flatten(1)  # αu, α one for each sample
+    assert 0 <= shift.min() < 0.01 < 0.97 < shift.max() <= 1
+    share = 2 * shift.mean(dim=1)  # about α
+    assert share.mean().item() == pytest.approx(1 / 2, abs=0.03)
+    assert share.var().item() == pytest.approx(1 / 12 + 4 / 3 / 12 / 30, abs=0.01)
+    entries = shift / share[:, None]  # about u
+    assert entries.var(dim=1).mean().item() == pytest.approx(1 / 12, abs=0.01)
+
+
+def test_scores_that_can_be_differentiated_are_not_made_again():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.Softplus(), nn.Linear(8, 1)).double()
+    x, fake = random(6, 4), random(6, 4, seed=1)
+
+    def scores(x, y=None):
+        return net(x).squeeze(1)
+
+    for penalty in (R1(GAMMA), R2(GAMMA)):
+        leaves = tuple(each.clone().requires_grad_() for each in (x, fake))
+        judged = tuple(scores(leaf) for leaf in leaves)
+        turn = DiscriminatorTurn(None, x, fake, None, *judged, net, None, None, leaves)
+        again = critic_turn(scores, x, fake)
+        torch.testing.assert_close(penalty(turn), penalty(again))
+        weights = list(net.parameters())[:-1]
+        for a, b in zip(*(torch.autograd.grad(penalty(t), weights) for t in (turn, again)), strict=True):
+            torch.testing.assert_close(a, b)
 
 
 def test_classes_reach_the_critic():

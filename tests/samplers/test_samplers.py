@@ -5,10 +5,20 @@ import scipy.stats
 import torch
 from torch import nn
 
+from lightning_gen.callbacks import EMA, SampleGrid
+from lightning_gen.data import Digits
 from lightning_gen.errors import UserError
 from lightning_gen.families import GAN
 from lightning_gen.losses import NonSaturating
-from lightning_gen.networks import MLPDiscriminator, MLPGenerator
+from lightning_gen.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    MLPDiscriminator,
+    MLPGenerator,
+    Packed,
+    StyleGAN2Discriminator,
+    StyleGAN2Generator,
+)
 from lightning_gen.networks.base import Discriminator, Generator
 from lightning_gen.noise import Noise, sample_seeds
 from lightning_gen.samplers import Gaussian, Langevin, Truncated
@@ -106,3 +116,43 @@ def test_a_sample_depends_on_its_seed_alone(sampler):
 def test_bad_arguments_are_refused(make, words):
     with pytest.raises(UserError, match=words):
         make()
+
+
+# -------------------------------------------------------------------- in a run
+
+
+@pytest.mark.parametrize("sampler", [Truncated(0.5), Langevin(steps=2)])
+def test_a_recipe_may_have_a_sampler(sampler, make_trainer, tmp_path):
+    image = {"image_size": 8, "channels": 1, "width": 4}
+    adam = torch.optim.Adam
+    gan = GAN(DCGANGenerator(**image), DCGANDiscriminator(**image), NonSaturating(), adam, adam, sampler=sampler)
+    trainer = make_trainer(EMA(), SampleGrid(num=4), max_steps=2, val_check_interval=1, limit_val_batches=1)
+    trainer.fit(gan, Digits(image_size=8, batch_size=8))  # validation runs in inference mode
+    assert len(list(tmp_path.rglob("grids/*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [Packed(DCGANDiscriminator(8, 2, 4)), StyleGAN2Discriminator(8, 1, channel_base=64, channel_max=8)],
+    ids=["packed", "minibatch_std"],
+)
+def test_langevin_needs_scores_of_single_samples(discriminator, make_trainer):
+    adam = torch.optim.Adam
+    gan = GAN(DCGANGenerator(8, 1, width=4), discriminator, NonSaturating(), adam, adam, sampler=Langevin(2))
+    with pytest.raises(UserError, match="Langevin needs scores of single samples"):
+        make_trainer(max_steps=1).fit(gan, Digits(image_size=8, batch_size=8))
+
+
+def test_styles_are_truncated_for_one_draw_alone():
+    image = {"image_size": 8, "channels": 1, "channel_base": 64, "channel_max": 8}
+    networks = StyleGAN2Generator(latent_dim=8, style_dim=8, truncation=0.9, **image), StyleGAN2Discriminator(**image)
+    gan = GAN(*networks, NonSaturating(), torch.optim.Adam, torch.optim.Adam, sampler=Truncated(0.0))
+    seeds = sample_seeds(0, torch.arange(3))
+    none = gan.sample(3, seeds=seeds)
+    torch.testing.assert_close(none, none[:1].expand(3, -1, -1, -1), rtol=0, atol=1e-5)  # the mean style's image
+    assert gan.generator.truncation == 0.9
+    gan.sampler = Gaussian()
+    assert not torch.allclose(*gan.sample(2, seeds=seeds[:2]))
+    gan.sampler = Truncated(1.5)
+    with pytest.raises(UserError, match="at most 1"):
+        gan.sample(2, seeds=seeds[:2])

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class DiscriminatorTurn:
     """What one update of the discriminator sees.
 
     Attributes:
-        discriminator: called eagerly and in float32 within a penalty, whatever the precision of training.
+        discriminator: called eagerly and in float32 within a penalty of `full_precision`.
         real: (B, …) real samples as the discriminator saw them, after any augmentation, without gradient.
         fake: (B, …) generated samples, likewise.
         y: (B,) classes of both, or None.
@@ -33,6 +34,8 @@ class DiscriminatorTurn:
         network: the discriminator itself, for penalties on its weights.
         generator: called without gradient for its weights; augmentation is left out.
         z: (B, d) the latents of `fake`.
+        leaves: `real` and `fake` as the loss's scores can be differentiated by, where a penalty that is due asks for it
+            (`Penalty.of_samples`) and precision allows it.
     """
 
     discriminator: Scores
@@ -44,6 +47,7 @@ class DiscriminatorTurn:
     network: nn.Module
     generator: Generate
     z: Tensor
+    leaves: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class GeneratorTurn:
     """What one update of the generator sees.
 
     Attributes:
-        generator: called eagerly and in float32 within a penalty.
+        generator: called eagerly and in float32 within a penalty of `full_precision`.
         network: the generator itself, for penalties on its weights or on what it maps latents to on the way.
         z: (B, d) latents.
         y: (B,) classes, or None.
@@ -79,12 +83,18 @@ class _Term(nn.Module, ABC):
 
     name: str
     """Under which the term is logged."""
+    full_precision: ClassVar[bool] = True
+    """Whether the term is evaluated in float32 and eagerly whatever the precision of training: what is differentiated
+    twice must be; what compares scores with the loss's own must not."""
 
     def __init__(self, interval: int = 1) -> None:
         super().__init__()
         if interval < 1:
             raise UserError(f"{type(self).__name__}.interval is {interval}: it counts updates and must be at least 1")
         self.interval = interval
+
+    def advance(self) -> None:
+        """Move running means, after an update, when all its batches were seen and processes have averaged buffers."""
 
 
 class Penalty(_Term):
@@ -93,6 +103,9 @@ class Penalty(_Term):
     Args:
         interval: discriminator updates from one evaluation to the next, ≥ 1; the term is multiplied by it.
     """
+
+    of_samples: ClassVar[bool] = False
+    """Whether it can use the gradient of the loss's own scores with respect to the samples (`leaves`)."""
 
     @abstractmethod
     def forward(self, turn: DiscriminatorTurn) -> Tensor:

@@ -23,6 +23,7 @@ class Consistency(Penalty):
     """
 
     name = "consistency"
+    full_precision = False
 
     def __init__(self, augmentation: Augmentation, weight: float = 10.0, interval: int = 1) -> None:
         super().__init__(interval)
@@ -52,6 +53,7 @@ class BalancedConsistency(Penalty):
     """
 
     name = "balanced_consistency"
+    full_precision = False
 
     def __init__(
         self, augmentation: Augmentation, real_weight: float = 10.0, fake_weight: float = 10.0, interval: int = 1
@@ -74,7 +76,7 @@ class LatentConsistency(Penalty):
     """Scores that a small change of the latent does not change (zCR: Zhao et al., AAAI 2021, §3.2).
 
     λ_dis E ‖D(G(z)) − D(G(z + Δz))‖²,  Δz ~ N(0, σ² I).  Both samples are made without augmentation, whose random
-    numbers would otherwise count as a change of the latent.
+    numbers would otherwise count as a change of the latent; a generator that injects noise (StyleGAN2) adds its own.
 
     Args:
         weight: λ_dis, ≥ 0.
@@ -86,6 +88,7 @@ class LatentConsistency(Penalty):
     """
 
     name = "latent_consistency"
+    full_precision = False
 
     def __init__(self, weight: float = 5.0, sigma: float = 0.03, interval: int = 1) -> None:
         super().__init__(interval)

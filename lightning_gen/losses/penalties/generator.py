@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
 from lightning_gen.losses.penalties.base import GeneratorPenalty, GeneratorTurn
+from lightning_gen.losses.penalties.running import RunningMean
 from lightning_gen.networks.base import Judgement
 
 
@@ -33,11 +34,11 @@ class PathLength(GeneratorPenalty):
 
     J_wᵀ y = ∇_w (G(w)·y). As in the authors' code y is scaled by 1/√(pixels), and the squared length is the mean over
     the layers, each with its own copy of w. Of a generator without styles (`HasStyles`) w is the latent z. a takes part
-    as it was before this evaluation, so that processes agree on it, and starts at 0.
+    as it was before this update, so that its batches and all processes agree on it, and starts at 0.
 
     Args:
         weight: λ, ≥ 0.
-        decay: share of a that each evaluation renews, in (0, 1].
+        decay: share of a that each update renews, in (0, 1].
         batch_shrink: one sample in so many is evaluated, ≥ 1.
         interval: generator updates between two evaluations.
 
@@ -46,7 +47,6 @@ class PathLength(GeneratorPenalty):
     """
 
     name = "path_length"
-    mean_length: Tensor
 
     def __init__(self, weight: float = 2.0, decay: float = 0.01, batch_shrink: int = 2, interval: int = 4) -> None:
         super().__init__(interval)
@@ -55,17 +55,18 @@ class PathLength(GeneratorPenalty):
         if not 0 < decay <= 1:
             raise UserError(f"PathLength.decay is {decay}: it must be above 0 and at most 1")
         self.weight = weight
-        self.decay = decay
         self.batch_shrink = batch_shrink
-        self.register_buffer("mean_length", torch.zeros(()))
+        self.mean_length = RunningMean(1 - decay, from_first=False)
 
     def forward(self, turn: GeneratorTurn) -> Tensor:
-        """The term of the first rows of the batch; then the average takes note of them."""
+        """The term of the first rows of the batch, of which the average takes note."""
         lengths = self._lengths(turn, max(1, len(turn.z) // self.batch_shrink))
-        before = self.mean_length.clone()
-        with torch.no_grad():
-            self.mean_length += self.decay * (lengths.mean() - before)
-        return self.weight * (lengths - before).square().mean()
+        self.mean_length.add(lengths.mean())
+        return self.weight * (lengths - self.mean_length.value.clone()).square().mean()
+
+    def advance(self) -> None:
+        """Move the average."""
+        self.mean_length.advance()
 
     def _lengths(self, turn: GeneratorTurn, rows: int) -> Tensor:
         z, y = turn.z[:rows].detach().requires_grad_(True), None if turn.y is None else turn.y[:rows]
@@ -93,6 +94,7 @@ class FeatureMatching(GeneratorPenalty):
     """
 
     name = "feature_matching"
+    full_precision = False
 
     def __init__(self, weight: float = 1.0, interval: int = 1) -> None:
         super().__init__(interval)

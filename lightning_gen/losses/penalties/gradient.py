@@ -21,18 +21,26 @@ class _SquaredGradient(Penalty, ABC):
         UserError: if an argument is out of its range.
     """
 
+    of_samples = True
+
     def __init__(self, gamma: float = 10.0, interval: int = 1) -> None:
         super().__init__(interval)
         check_at_least(self, 0, gamma=gamma)
         self.gamma = gamma
 
     def forward(self, turn: DiscriminatorTurn) -> Tensor:
-        """γ/2 · E ‖∇ D‖² over the batch."""
-        return self.gamma / 2 * squared_gradient_norm(turn.discriminator, self.points(turn), turn.y).mean()
+        """γ/2 · E ‖∇ D‖² over the batch; by the loss's own scores where they can be differentiated."""
+        x, scores = self.chosen(turn.real, turn.fake), self.chosen(turn.real_scores, turn.fake_scores)
+        leaf = x if turn.leaves is None else self.chosen(*turn.leaves)
+        if leaf.requires_grad:
+            norms = _gradient_of(scores, leaf).square().sum(dim=1)
+        else:
+            norms = squared_gradient_norm(turn.discriminator, x, turn.y)
+        return self.gamma / 2 * norms.mean()
 
     @abstractmethod
-    def points(self, turn: DiscriminatorTurn) -> Tensor:
-        """(B, …) where the gradient is taken."""
+    def chosen(self, real: Tensor, fake: Tensor) -> Tensor:
+        """One of the two."""
 
 
 class R1(_SquaredGradient):
@@ -50,9 +58,9 @@ class R1(_SquaredGradient):
 
     name = "r1"
 
-    def points(self, turn: DiscriminatorTurn) -> Tensor:
+    def chosen(self, real: Tensor, fake: Tensor) -> Tensor:
         """The real samples."""
-        return turn.real
+        return real
 
 
 class R2(_SquaredGradient):
@@ -70,9 +78,9 @@ class R2(_SquaredGradient):
 
     name = "r2"
 
-    def points(self, turn: DiscriminatorTurn) -> Tensor:
+    def chosen(self, real: Tensor, fake: Tensor) -> Tensor:
         """The generated samples."""
-        return turn.fake
+        return fake
 
 
 class _GradientNorm(Penalty, ABC):
@@ -184,8 +192,9 @@ class MaxGradientPenalty(_GradientNorm):
 class DRAGAN(_GradientNorm):
     """Gradients of norm 1 around the data (Kodali et al., "On Convergence and Stability of GANs", arXiv:1705.07215).
 
-    λ E (‖∇D(x + δ)‖ − 1)².  The paper writes δ ~ N(0, cI); this is the form that its authors' code and most results
-    use, δ = c · std(x) · u with u ~ U[0, 1] for every entry and one standard deviation for all entries of the batch.
+    λ E (‖∇D(x + αδ)‖ − 1)².  The paper writes x + δ, δ ~ N(0, cI); this is the form of its authors' code,
+    δ = c · std(x) · u with u ~ U[0, 1] for every entry, one standard deviation for all entries of the batch, and
+    α ~ U[0, 1] for every sample.
 
     Args:
         weight: λ, ≥ 0.
@@ -206,8 +215,9 @@ class DRAGAN(_GradientNorm):
         self.target = target
 
     def points(self, turn: DiscriminatorTurn) -> Tensor:
-        """(B, …) x + c · std(x) · u."""
-        return turn.real + self.scale * turn.real.std(correction=0) * torch.rand_like(turn.real)
+        """(B, …) x + α · c · std(x) · u."""
+        x = turn.real
+        return interpolate(x + self.scale * x.std(correction=0) * torch.rand_like(x), x)
 
     def cost(self, norms: Tensor) -> Tensor:
         """E (‖∇D‖ − target)²."""
@@ -243,6 +253,10 @@ def gradient_norm(discriminator: Scores, x: Tensor, y: Tensor | None) -> Tensor:
 def _gradient(discriminator: Scores, x: Tensor, y: Tensor | None) -> Tensor:
     """(B, D) gradients, a row for each score: consecutive samples make a pack."""
     x = x.detach().requires_grad_(True)
-    scores = discriminator(x, y)
+    return _gradient_of(discriminator(x, y), x)
+
+
+def _gradient_of(scores: Tensor, x: Tensor) -> Tensor:
+    """(B, D) gradients of (B,) scores by the leaf that they were computed from."""
     (gradient,) = torch.autograd.grad(scores.sum(), x, create_graph=True)
     return gradient.reshape(len(scores), -1)
