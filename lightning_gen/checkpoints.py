@@ -144,12 +144,12 @@ def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "")
     return config
 
 
-def instantiate(cls: type, config: dict[str, Any], **kwargs: Any) -> Any:
-    """Build an object of `cls` from `{class_path, init_args}`, nested classes included."""
+def instantiate(cls: type, config: dict[str, Any], name: str = "object", **kwargs: Any) -> Any:
+    """Build an object of `cls` from `{class_path, init_args}`, nested classes included; messages call it `name`."""
     import_components()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(cls, "object", **kwargs)
-    return parser.instantiate(parser.parse_object({"object": config})).object
+    parser.add_subclass_arguments(cls, name, **kwargs)
+    return parser.instantiate(parser.parse_object({name: config}))[name]
 
 
 def import_components() -> None:

@@ -186,7 +186,8 @@ class Command(LightningCLI):
         if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         savers = [saver for saver in trainer.checkpoint_callbacks if isinstance(saver, ModelCheckpoint)]
-        best = next((s.best_model_path for s in savers if s.best_model_path and Path(s.best_model_path).exists()), None)
+        paths = [saver.best_model_path for saver in savers if saver.monitor is not None]
+        best = next((path for path in paths if path and Path(path).exists()), None)
         last = folder / "checkpoints" / "last.ckpt"
         grids = sorted((folder / "grids").glob("*.png"))
         rows = {

@@ -84,7 +84,7 @@ class Classes(Condition):
         return y.to(noise.device)
 
     def check_data(self, data: "DataModule", labelled: bool) -> None:
-        """There must be classes, and no more than the model knows."""
+        """There must be as many classes as the model draws from."""
         if not labelled:
             return
         if data.num_classes is None:
@@ -97,7 +97,7 @@ class Classes(Condition):
                 f"the model is conditioned on {self.num_classes} classes but data has attributes: name them in"
                 f" model.init_args.attributes, [{', '.join(data.attribute_names)}]"
             )
-        if data.num_classes > self.num_classes:
+        if data.num_classes != self.num_classes:
             raise UserError(
                 f"data has {data.num_classes} classes but the model knows {self.num_classes}: set the num_classes of"
                 f" its networks to {data.num_classes}"
@@ -136,6 +136,10 @@ class Attributes(Condition):
         drawn = self.rows[noise.integers(_KEPT_ROWS)].float()
         if y is None:
             return drawn
+        if y.ndim == 1:
+            raise UserError(
+                f"classes were asked for, but the model is conditioned on attributes: {', '.join(self.names)}"
+            )
         if y.ndim != 2 or y.shape[1] != len(self.names):
             raise UserError(
                 f"the model is conditioned on {len(self.names)} attributes ({', '.join(self.names)}): give a row of as"
@@ -182,7 +186,10 @@ class Attributes(Condition):
                 raise UserError(
                     f"--attributes names {name!r}{nearest(name, self.names)}; the model knows {', '.join(self.names)}"
                 )
-            row[self.names.index(name)] = 0.0 if word.startswith("-") else 1.0
+            wanted, k = 0.0 if word.startswith("-") else 1.0, self.names.index(name)
+            if row[k] == 1 - wanted:
+                raise UserError(f"--attributes asks for samples with and without {name}: leave one of them out")
+            row[k] = wanted
         return row
 
 

@@ -62,6 +62,8 @@ def test_words_name_attributes():
     assert Attributes(NAMES).wanted("Male, -Smiling").tolist() == [0.0, 1.0, -1.0]
     with pytest.raises(UserError, match=r"'Mal'.*Male"):
         Attributes(NAMES).wanted("Mal")
+    with pytest.raises(UserError, match="with and without Hat"):
+        Attributes(NAMES).wanted("Hat,-Hat")
 
 
 def test_what_was_learnt_is_in_the_state(learnt):
@@ -85,7 +87,8 @@ def test_giving_a_condition_leaves_the_rest_of_the_noise_alone(learnt):
         (Unconditional(), torch.zeros(600), "unconditional"),
         (Classes(3), torch.full((600,), 3), "class 3 does not exist"),
         (Classes(3), torch.zeros(600, 3), "one whole number a sample"),
-        (Attributes(NAMES), torch.zeros(600), "3 attributes"),
+        (Attributes(NAMES), torch.zeros(600), "conditioned on attributes: Smiling, Male, Hat"),
+        (Attributes(NAMES), torch.zeros(600, 2), "3 attributes"),
         (Attributes(NAMES), torch.full((600, 3), 0.5), "1 where present"),
     ],
 )
@@ -99,6 +102,7 @@ def test_what_does_not_exist_is_refused(kind, y, words):
     [
         (Classes(3), data(), "data has none"),
         (Classes(3), data(num_classes=4), "data has 4 classes but the model knows 3"),
+        (Classes(3), data(num_classes=2), "data has 2 classes but the model knows 3"),
         (Classes(3), data(num_classes=3, attribute_names=NAMES), r"attributes, \[Smiling, Male, Hat\]"),
         (Attributes(NAMES), data(num_classes=3), "data has none"),
         (Attributes(NAMES), data(num_classes=3, attribute_names=NAMES[::-1]), r"data has \[Hat, Male, Smiling\]"),

@@ -149,6 +149,12 @@ def test_gradient_clip_val_must_be_positive(make_gan):
         make_gan(gradient_clip_val=-1.0)
 
 
+def test_settings_that_an_optimiser_refuses_are_told(make_gan, make_ring, make_trainer):
+    gan = make_gan(generator_optimizer=partial(torch.optim.Adam, lr=-1.0))
+    with pytest.raises(UserError, match=r"refuses its init_args \(Invalid learning rate: -1.0\)"):
+        make_trainer(max_steps=1).fit(gan, make_ring())
+
+
 def test_networks_of_different_classes_are_refused(make_gan):
     with pytest.raises(UserError, match=r"generator.init_args.num_classes is 3 .*discriminator.* None"):
         make_gan(generator=MLPGenerator(num_classes=3))

@@ -1,4 +1,4 @@
-"""Recipes that claim someone's settings have them; the numbers are from the programs and papers that their heads name."""
+"""Recipes that claim someone's settings have them; the numbers are from the programs and papers that they name."""
 
 from pathlib import Path
 

@@ -53,7 +53,10 @@ class Transfer(Callback):
         self.done = state_dict["done"]
 
     def _load(self, model: LightningModule) -> None:
-        state, _ = weights_of(read_checkpoint(self.ckpt_path), self.weights)
+        try:
+            state, _ = weights_of(read_checkpoint(self.ckpt_path), self.weights)
+        except UserError as error:
+            raise UserError(str(error).replace("--ckpt_path", "Transfer.ckpt_path")) from error
         own = model.state_dict()
         for name in self.modules:
             mine = {key: tensor for key, tensor in own.items() if key.startswith(f"{name}.")}

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from lightning_gen.callbacks.grid import save_picture, show_picture
 from lightning_gen.callbacks.run_folder import run_folder
@@ -60,8 +61,18 @@ class LatentWalk(AtValidations):
             show_picture(trainer, picture, "walks")
 
 
-def walk(model: Interpolates, data: DataModule, rows: int, columns: int, seed: int) -> "np.ndarray":
+def walk(
+    model: Interpolates, data: DataModule, rows: int, columns: int, seed: int, y: Tensor | None = None
+) -> "np.ndarray":
     """Walks between the samples 2k and 2k + 1 of the set `seed`, one a row, as one picture.
+
+    Args:
+        model: what is sampled, with whatever weights it holds now.
+        data: whose modality knows how samples are shown.
+        rows: number of walks.
+        columns: samples on each.
+        seed: names the set of noise.
+        y: (rows,) classes or (rows, K) attributes, the same all the way; drawn when None.
 
     Returns:
         (H, W, 3) uint8 array.
@@ -69,7 +80,8 @@ def walk(model: Interpolates, data: DataModule, rows: int, columns: int, seed: i
     ends = sample_seeds(seed, torch.arange(2 * rows)).view(rows, 2)
     t = torch.linspace(0, 1, columns).repeat(rows)
     a, b = (ends[:, k].repeat_interleave(columns) for k in (0, 1))
-    return data.modality.grid(model.interpolate(a, b, t), columns)
+    y = None if y is None else y.repeat_interleave(columns, dim=0)
+    return data.modality.grid(model.interpolate(a, b, t, y), columns)
 
 
 def require_interpolation(model: object, asker: str) -> None:

@@ -22,10 +22,13 @@ def sample_parser() -> ArgumentParser:
         "--attributes",
         type=str | None,
         default=None,
-        help="Attributes to draw, such as Smiling,-Male (with, and without); the others as in the training data.",
+        help="Attributes to draw: --attributes=-Male,Smiling is without the one and with the other; the rest is drawn.",
     )
     parser.add_argument(
-        "--walk", type=int, default=0, help="Also write walk.png: so many ways from one sample to another, one a row."
+        "--walk",
+        type=int,
+        default=0,
+        help="Also write walk.png: so many ways from one sample to another, eight samples each.",
     )
     _add_sampling(parser)
     _add_common(parser, batch_size=64)

@@ -86,7 +86,8 @@ def sample(
         y = chosen[torch.arange(shown) % len(chosen)] if chosen is not None else None
         save_picture(draw(model, data, shown, seed, y), folder / "grid.png")
     if fabric.is_global_zero and walk > 0:
-        save_picture(draw_walk(model, data, walk, 8, seed), folder / "walk.png")  # type: ignore[arg-type]
+        y = chosen[torch.arange(walk) % len(chosen)] if chosen is not None else None
+        save_picture(draw_walk(model, data, walk, 8, seed, y), folder / "walk.png")  # type: ignore[arg-type]
     fabric.barrier()
     if fabric.is_global_zero:
         print(

@@ -46,7 +46,7 @@ class Sampling:
         if self.sampler is not None:
             if not isinstance(model, DrawsLatents):
                 raise UserError(f"--sampler is about models with latents, which {type(model).__name__} is not")
-            model.sampler = instantiate(LatentSampler, self.sampler)
+            model.sampler = instantiate(LatentSampler, self.sampler, name="sampler")
         if self.standing_statistics < 0:
             raise UserError(f"--standing_statistics is {self.standing_statistics}: it counts batches, 0 for none")
         if self.standing_statistics:

@@ -202,8 +202,8 @@ class StyleGAN2Discriminator(Discriminator):
         self.blocks = nn.Sequential(
             *(HalvingBlock(before, after, residual) for before, after in pairwise(reversed(widths)))
         )
-        self.deviation = MinibatchStd(group_size) if group_size else nn.Identity()
-        self.conv = EqualConv2d(widths[0] + (1 if group_size else 0), widths[0], 3)
+        self.deviation = nn.Identity() if group_size is None else MinibatchStd(group_size)
+        self.conv = EqualConv2d(widths[0] + (group_size is not None), widths[0], 3)
         self.linear = EqualLinear(widths[0] * base[0] * base[1], widths[0])
         self.head = head(widths[0], num_classes)
 

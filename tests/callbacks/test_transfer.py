@@ -60,7 +60,7 @@ def test_a_resumed_run_does_not_need_the_file(trained, make_gan, make_ring, make
 
 
 def test_a_missing_file_is_told(make_gan, make_ring, make_trainer):
-    with pytest.raises(UserError, match=r"absent\.ckpt"):
+    with pytest.raises(UserError, match=r"^Transfer\.ckpt_path absent\.ckpt"):
         make_trainer(Transfer("absent.ckpt"), max_steps=1).fit(make_gan(), make_ring())
 
 

@@ -104,13 +104,27 @@ def test_a_walk_is_drawn(checkpoint, capsys):
         assert picture.size == (2 + 8 * 10, 2 + 3 * 10)
 
 
+def test_a_walk_obeys_classes(place):
+    checkpoint = write(place / "classes.ckpt", DIGITS, 10)
+
+    def walked(*words, output):
+        sample(checkpoint, "--walk=2", *words, output=output)
+        with Image.open(place / output / "walk.png") as picture:
+            return np.asarray(picture)
+
+    drawn, asked = walked(output="drawn"), walked("--classes=7,3", output="asked")
+    assert drawn.shape == asked.shape
+    assert not np.array_equal(drawn, asked)
+    assert np.array_equal(asked, walked("--classes=7,3", output="again"))
+
+
 def test_what_cannot_be_drawn_so_is_told(checkpoint, capsys):
     start = ["sample", f"--ckpt_path={checkpoint}", "--accelerator=cpu"]
     assert "--standing_statistics is -1" in told(capsys, [*start, "--standing_statistics=-1"])
     assert "--walk is -1" in told(capsys, [*start, "--walk=-1"])
     assert "not conditioned on attributes" in told(capsys, [*start, "--attributes=Round"])
     assert "Truncated.psi is -2" in told(capsys, [*start, "--sampler={class_path: Truncated, init_args: {psi: -2}}"])
-    assert "Trunkated" in told(capsys, [*start, "--sampler=Trunkated"])
+    assert "sampler names 'Trunkated'" in told(capsys, [*start, "--sampler=Trunkated"])
 
 
 def test_numbers_tell_how_samples_were_drawn(checkpoint):
@@ -192,5 +206,5 @@ def test_a_model_of_attributes_learns_how_they_occur(faces, make_trainer):
     rows = model.condition.rows
     assert set(map(tuple, rows.unique(dim=0).tolist())) == {(0, 0, 1), (1, 1, 1)}
     assert abs(rows[:, 0].float().mean().item() - 0.5) < 0.1
-    with pytest.raises(UserError, match="3 attributes"):
+    with pytest.raises(UserError, match="conditioned on attributes"):
         model.sample(2, torch.zeros(2))
