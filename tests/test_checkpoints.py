@@ -289,7 +289,7 @@ def test_another_architecture_is_counted_and_exemplified():
     sentence = refused(load_state, small_gan(depth=3), checkpoint, "raw")
     assert "4 tensors of the configured model are missing" in sentence
     assert "0 are unknown" in sentence
-    assert "'discriminator.layers.6.bias'" in sentence
+    assert "'discriminator.layers." in sentence
     sentence = refused(load_state, small_gan(depth=2), {"state_dict": small_gan(depth=3).state_dict()}, "raw")
     assert "0 tensors of the configured model are missing" in sentence
     assert "4 are unknown" in sentence

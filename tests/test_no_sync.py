@@ -167,7 +167,7 @@ def test_losses_need_no_numbers(recipe, monkeypatch):
     batch = {key: value.to("meta") for key, value in batch.items()}
     with NoWaiting():
         gan.discriminator_loss(batch, 0)[0].backward()
-        gan.after_discriminator_update()
+        gan.after_discriminator_update(0)
         gan.generator_loss(batch)[0].backward()
     assert all(p.grad is not None for p in gan.generator.parameters())
 

@@ -237,7 +237,8 @@ class GAN(TwoPlayerModel):
 
     def _leaves(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor] | None:
         """The samples for scores to be differentiated by, unless those are compiled or of less than full precision."""
-        if self.compiled or torch.is_autocast_enabled(self.device.type):
+        device = self.device.type
+        if self.compiled or (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return None
         return real.detach().requires_grad_(True), fake.detach().requires_grad_(True)
 
