@@ -209,7 +209,9 @@ def test_statistics_made_ahead_are_the_reference_of_checkpoints(checkpoint, tmp_
 
     path = checkpoint("run/1.ckpt")
     np.savez(tmp_path / "stats.npz", mu=np.zeros(2), sigma=np.eye(2))
-    run(["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", f"--reference={tmp_path}/stats.npz", "--metrics=[FID]"])
+    run(
+        ["evaluate", "--accelerator=cpu", f"--ckpt_path={path}", f"--reference={tmp_path}/stats.npz", "--metrics=[FID]"]
+    )
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert list(result["protocol"]) == ["fid_raw"]
     assert result["protocol"]["fid_raw"]["reference"]["num"] is None

@@ -59,7 +59,7 @@ class Xavier(Initialisation):
         nn.init.xavier_uniform_(weight, gain)
 
     def fill_condition(self, gain: Tensor, bias: Tensor) -> None:
-        """Gains from N(1, 0.02²), biases of about 1e-4, as good as the zeros of mimicry (Lee, Town, arXiv:2005.02494)."""
+        """Gains from N(1, 0.02²), biases as good as 0, as in mimicry (Lee, Town, arXiv:2005.02494)."""
         nn.init.normal_(gain, 0.0, 0.02)
         nn.init.normal_(bias, 0.0, 1e-4)  # not 0, which has no spectral norm to be divided by
 
