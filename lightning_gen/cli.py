@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import _completions, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -53,6 +53,8 @@ from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
 from lightning_gen.strategies import FlatReduceStrategy
 
+_COMPLETED_DEPTH = 2
+"""Dots of an option below which shell completion names classes, but not their options in turn."""
 _QUIET_LOG = ("💡 Tip", "`weights_only` was not set")
 _QUIET = (
     "`instantiate_classes` was deprecated",  # Lightning's own call
@@ -243,6 +245,7 @@ def main(args: list[str]) -> None:
     set_parsing_settings(add_print_completion_argument=True)
     torch.set_float32_matmul_precision("highest")
     if args[0].startswith("--print_completion"):
+        _complete_shallowly()
         Command(args, NamedStrategyTrainer)
     check_files(args)
     path = option(args, "--ckpt_path")
@@ -254,6 +257,18 @@ def main(args: list[str]) -> None:
     config = configuration(read_checkpoint(path, mmap=True), path, allow)
     with only_trusted(allow):
         Command([args[0], f"--config={json.dumps(config)}", *args[1:]])
+
+
+def _complete_shallowly() -> None:
+    """Let shell completion know the options of a model's parts, but not of their parts in turn, which are millions."""
+    nested = _completions.add_subactions_and_get_subclass_choices
+
+    def shallow(typehint: Any, prefix: str | None, *args: Any, **kwargs: Any) -> list[str]:
+        if prefix is not None and prefix.count(".") >= _COMPLETED_DEPTH:
+            return [str(path) for path in _completions.get_all_subclass_paths(typehint)]
+        return nested(typehint, prefix, *args, **kwargs)
+
+    _completions.add_subactions_and_get_subclass_choices = shallow
 
 
 def _relative(path: str | Path) -> str:

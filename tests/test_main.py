@@ -54,5 +54,5 @@ def test_completion_is_a_shell_script_that_knows_every_command(capsys):
     assert not stop.value.code
     for name in ("fit", "sample", "evaluate", "predict"):
         assert f"_shtab_lightning_gen_{name}_option_strings" in script
-    assert len(script) < 5_000_000  # a strategy's nested options would make eighty
+    assert len(script) < 5_000_000  # nested options would make hundreds
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
