@@ -3,7 +3,6 @@
 from abc import ABC
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -11,15 +10,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lightning_gen.errors import UserError
-from lightning_gen.model import Batch, GenerativeModel
+from lightning_gen.model import Batch, GenerativeModel, Terms
 
 _PRECISIONS = ("32-true", "bf16-mixed", "64-true")
-
-Terms = dict[str, Tensor]
-"""Scalars to log, by name."""
 
 
 class AdversarialModel(GenerativeModel, ABC):
@@ -126,25 +121,6 @@ class AdversarialModel(GenerativeModel, ABC):
         """Clip by hand: here gradients are averaged over batches and processes, and not yet applied."""
         if self.gradient_clip_val is not None:
             clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.gradient_clip_val)
-
-
-def make_optimizers(*recipes: tuple[nn.Module, Callable[..., Optimizer], Callable[..., Any] | None]) -> Any:
-    """What `configure_optimizers` returns, from (network, optimiser factory, schedule factory or None) of each.
-
-    Raises:
-        UserError: if an optimiser or a schedule refuses its settings, or needs a metric.
-    """
-    try:
-        optimizers = [make([p for p in network.parameters() if p.requires_grad]) for network, make, _ in recipes]
-        pairs = zip(optimizers, recipes, strict=True)
-        schedules = [schedule(optimizer) for optimizer, (_, _, schedule) in pairs if schedule is not None]
-    except ValueError as error:
-        raise UserError(
-            f"an optimizer or scheduler of the model refuses its init_args ({error}): correct the value"
-        ) from error
-    if any(isinstance(schedule, ReduceLROnPlateau) for schedule in schedules):
-        raise UserError("a scheduler of the model is ReduceLROnPlateau, which needs a metric: use a schedule of steps")
-    return optimizers, schedules
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from lightning_gen.conditions import condition
 from lightning_gen.errors import UserError
+from lightning_gen.held_out import HeldOutMeans
 from lightning_gen.noise import Noise, sample_seeds, step_seed
 
 if TYPE_CHECKING:
@@ -19,29 +19,11 @@ if TYPE_CHECKING:
 Batch = dict[str, Tensor]
 """`x` is what is generated, `y` (optional) what it is conditioned on."""
 
-
-@runtime_checkable
-class Interpolates(Protocol):
-    """The ability to walk between samples, of families that draw them from Gaussian latents."""
-
-    def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """Samples on the way from one to another, in evaluation mode and without gradients.
-
-        Args:
-            seeds_a: (n,) int64; at t = 0 the sample is that of `sample(n, y, seeds=seeds_a)`.
-            seeds_b: (n,) int64; at t = 1 its latent is that of `seeds_b`.
-            t: (n,) floating point, how far along the great circle between the two latents (`latents.slerp`).
-            y: (n,) int64 classes, the same all the way; those of `seeds_a` when None and the model is conditional.
-
-        Returns:
-            (n, …) samples in the form of `x`.
-
-        Raises:
-            UserError: if classes are asked of an unconditional model, or do not exist.
-        """
+Terms = dict[str, Tensor]
+"""Scalars to log, by name."""
 
 
-class GenerativeModel(L.LightningModule, ABC):
+class GenerativeModel(HeldOutMeans, ABC):
     """A model one can train and draw samples from.
 
     A family implements `generate`, `training_step` and `configure_optimizers`; what it learns from is `batch["x"]`,
@@ -156,6 +138,15 @@ class GenerativeModel(L.LightningModule, ABC):
             )
         self.condition.check_data(data, not self.draws_classes)
 
+    def condition_of(self, batch: Batch) -> Tensor | None:
+        """`y` of a training batch in the form that the networks take: (B,) int64, (B, K), or None."""
+        if self.num_classes is None:
+            return None
+        if self.draws_classes:
+            return torch.randint(self.num_classes, (len(batch["x"]),), device=batch["x"].device)
+        y = batch["y"]
+        return y.to(batch["x"].dtype) if y.is_floating_point() else y
+
     def _submodule(self, name: str) -> nn.Module:
         try:
             return self.get_submodule(name)
@@ -181,7 +172,9 @@ class GenerativeModel(L.LightningModule, ABC):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the step: noise depends on (seed, step, rank) only, so ranks differ and a resumed run does not."""
         assert self.seed is not None
-        torch.manual_seed(step_seed(self.seed, self.global_step, self.global_rank))
+        parts = self.trainer.accumulate_grad_batches  # 1 where the model accumulates by itself
+        step = self.global_step * parts + batch_idx % parts
+        torch.manual_seed(step_seed(self.seed, step, self.global_rank))
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -196,13 +189,6 @@ class GenerativeModel(L.LightningModule, ABC):
         check_state_dict(self, checkpoint["state_dict"])
 
     # ---------------------------------------------------------------- Lightning's other loops
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Nothing by default: callbacks sample and measure."""
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same as validation."""
-        self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Samples for the batch's `seeds`: (n, …) in the form of `x`."""

@@ -4,18 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_gen.adversarial import AdversarialModel, Terms, frozen, full_precision, make_optimizers
+from lightning_gen.adversarial import AdversarialModel, frozen, full_precision
 from lightning_gen.errors import UserError
 from lightning_gen.latents import slerp
-from lightning_gen.model import Batch, evaluating
+from lightning_gen.model import Batch, Terms, evaluating
 from lightning_gen.networks.base import Discriminator, Generator, Judgement, judgement
 from lightning_gen.noise import Noise, sample_seeds
+from lightning_gen.optimizers import make_optimizers
 from lightning_gen.samplers import Gaussian, LatentSampler
 
 if TYPE_CHECKING:
@@ -114,32 +115,9 @@ class TwoPlayerModel(AdversarialModel, ABC):
 
     # ---------------------------------------------------------------- held-out data
 
-    held_out_name: ClassVar[str]
-    """Under which the mean over held-out samples is logged."""
-
-    @abstractmethod
-    def held_out(self, batch: Batch) -> Tensor:
-        """(n,) numbers about a batch of held-out samples, of which the mean over all is logged."""
-
-    def on_validation_epoch_start(self) -> None:
-        """Start the mean."""
-        self._held_out = torch.zeros(2, device=self.device)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch of the split, where there is one; whole packs of it."""
-        rows = len(batch.get("x", ())) // self.discriminator.packing * self.discriminator.packing
-        if rows:  # a process may have none
-            values = self.held_out({key: value[:rows] for key, value in batch.items()})
-            self._held_out += torch.stack((values.sum(), torch.ones_like(values).sum()))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean over all processes."""
-        total, count = self.trainer.strategy.reduce(self._held_out, reduce_op="sum").tolist()
-        if count:
-            self.log(self.held_out_name, total / count, prog_bar=True)
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_epoch_end = on_validation_epoch_end
+    def held_out_rows(self, batch: Batch) -> int:
+        """Whole packs."""
+        return len(batch["x"]) // self.discriminator.packing * self.discriminator.packing
 
     # ---------------------------------------------------------------- the sampler
 
@@ -151,7 +129,7 @@ class TwoPlayerModel(AdversarialModel, ABC):
 
     @torch.no_grad()
     def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        """G(slerp(z_a, z_b; t)); see `lightning_gen.model.Interpolates`."""
+        """G(slerp(z_a, z_b; t)); see `lightning_gen.abilities.Interpolates`."""
         a, b = Noise(seeds_a, self.device), Noise(seeds_b, self.device)
         y = self.condition.draw(a, y)
         self.condition.draw(b, y)  # not used, but drawn before the latent, as in `sample`
@@ -189,15 +167,6 @@ class TwoPlayerModel(AdversarialModel, ABC):
             norm.momentum = momentum
 
     # ---------------------------------------------------------------- parts
-
-    def _condition(self, batch: Batch) -> Tensor | None:
-        """`y` of a batch in the form that the networks take."""
-        if self.num_classes is None:
-            return None
-        if self.draws_classes:
-            return torch.randint(self.num_classes, (len(batch["x"]),), device=batch["x"].device)
-        y = batch["y"]
-        return y.to(batch["x"].dtype) if y.is_floating_point() else y
 
     def _drawn(self, noise: Noise, y: Tensor | None) -> Tensor:
         """Latents for sampling, one a stream."""

@@ -265,7 +265,7 @@ def test_an_auxiliary_loss_enters_both_losses():
 def test_codes_need_no_labels_and_are_drawn_uniformly():
     gan = digits(Codes, 10, auxiliary=MutualInformation())
     batch = {"x": torch.rand(2000, 1, 8, 8)}
-    y = gan._condition(batch)
+    y = gan.condition_of(batch)
     assert y.shape == (2000,)
     assert ((torch.bincount(y, minlength=10) - 200).abs() < 80).all()
     gan.check_data(Unlabelled())

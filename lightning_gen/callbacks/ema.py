@@ -56,6 +56,7 @@ class EMA(Callback):
         self._parameters: list[tuple[Tensor, Tensor]] = []  # of each averaged tensor and the live one
         self._buffers: list[tuple[Tensor, Tensor]] = []
         self._swapped = False
+        self._last_step = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check the names before anything runs."""
@@ -71,6 +72,10 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the model's weights, or go on from the checkpoint's average."""
         self._bind(pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know the step that training starts from."""
+        self._last_step = trainer.global_step
 
     def _bind(self, model: LightningModule) -> None:
         """Pair every averaged tensor with its live one, on the device of the model."""
@@ -88,6 +93,9 @@ class EMA(Callback):
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """One update a step; every operation covers all tensors at once."""
+        if trainer.global_step == self._last_step:  # a batch whose gradients wait for more
+            return
+        self._last_step = trainer.global_step
         started = trainer.global_step >= self.start_step
         decay = self.current_decay() if started else 0.0
         averaged, live = zip(*self._parameters, strict=True)

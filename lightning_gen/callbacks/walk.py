@@ -6,12 +6,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_gen.abilities import Interpolates, require
 from lightning_gen.callbacks.grid import save_picture, show_picture
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
-from lightning_gen.model import Interpolates
 from lightning_gen.noise import sample_seeds
 
 if TYPE_CHECKING:
@@ -86,5 +86,4 @@ def walk(
 
 def require_interpolation(model: object, asker: str) -> None:
     """Raise `UserError` unless the model can walk between samples."""
-    if not isinstance(model, Interpolates):
-        raise UserError(f"{asker} needs a model that can interpolate, which {type(model).__name__} cannot")
+    require(model, Interpolates, asker, "interpolate")

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lightning_gen.adversarial import Terms, full_precision
+from lightning_gen.adversarial import full_precision
 from lightning_gen.augmentation import Augmentation
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss
@@ -26,7 +26,7 @@ from lightning_gen.losses.auxiliary import AuxiliaryLoss
 from lightning_gen.losses.constraints import Constraint
 from lightning_gen.losses.penalties import DiscriminatorTurn, GeneratorPenalty, GeneratorTurn, Judge, Penalty
 from lightning_gen.losses.unrolling import Unrolling
-from lightning_gen.model import Batch
+from lightning_gen.model import Batch, Terms
 from lightning_gen.networks.base import Discriminator, Generator, Judgement, judgement
 from lightning_gen.samplers import LatentSampler
 from lightning_gen.two_player import TwoPlayerModel
@@ -146,7 +146,7 @@ class GAN(TwoPlayerModel):
 
     def discriminator_loss(self, batch: Batch, update: int) -> tuple[Tensor, Terms]:
         """L_D of one batch, and its terms; see `TwoPlayerModel`."""
-        y, z, due = self._condition(batch), self._latents(batch["x"]), _due(self.penalties, update)
+        y, z, due = self.condition_of(batch), self._latents(batch["x"]), _due(self.penalties, update)
         with torch.no_grad():
             fake = self.generator(z, y)
             real, fake = self._seen(batch["x"], fake, y)
@@ -171,7 +171,7 @@ class GAN(TwoPlayerModel):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """L_G on fresh latents, as many as `batch` has rows and with its classes; the loss, and its terms."""
-        y, z = self._condition(batch), self._latents(batch["x"])
+        y, z = self.condition_of(batch), self._latents(batch["x"])
         fake = self.generator(z, y)
         judge = self._judge if self.unrolling is None else self._unrolled(self.unrolling, batch["x"], fake, y)
         judged = judge(self._augmented(fake), y)
@@ -207,11 +207,14 @@ class GAN(TwoPlayerModel):
         for penalty in _due(self.generator_penalties, self.global_step - 1):
             penalty.advance()
 
-    held_out_name = "d_held_out"
+    @property
+    def held_out_names(self) -> tuple[str, ...]:
+        """What is logged of held-out samples."""
+        return ("d_held_out",)
 
-    def held_out(self, batch: Batch) -> Tensor:
+    def held_out(self, batch: Batch) -> Terms:
         """(n,) scores: an overfitted discriminator takes held-out samples for generated (ADA, NeurIPS 2020, eq. 1)."""
-        return self._scores(batch["x"], self._condition(batch))
+        return {"d_held_out": self._scores(batch["x"], self.condition_of(batch))}
 
     @property
     def lazy_names(self) -> list[str]:

@@ -14,9 +14,8 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from lightning_gen.adversarial import Terms
 from lightning_gen.errors import UserError
-from lightning_gen.model import Batch
+from lightning_gen.model import Batch, Terms
 from lightning_gen.networks.base import Discriminator, Generator, Judgement
 from lightning_gen.samplers import LatentSampler
 from lightning_gen.two_player import TwoPlayerModel
@@ -90,7 +89,10 @@ class SemiSupervisedGAN(TwoPlayerModel):
                 raise UserError(f"model.init_args.{name} is {value}: it must be at least 0")
         self.supervised_weight, self.unsupervised_weight = supervised_weight, unsupervised_weight
 
-    held_out_name = "val_error"
+    @property
+    def held_out_names(self) -> tuple[str, ...]:
+        """What is logged of held-out samples."""
+        return ("val_error",)
 
     # ---------------------------------------------------------------- the two losses
 
@@ -129,11 +131,11 @@ class SemiSupervisedGAN(TwoPlayerModel):
 
     # ---------------------------------------------------------------- held-out data
 
-    def held_out(self, batch: Batch) -> Tensor:
+    def held_out(self, batch: Batch) -> Terms:
         """(n,) 1 for a sample in a wrong class."""
         logits = self._judge(batch["x"], None).logits
         assert logits is not None
-        return (logits.argmax(dim=1) != batch["y"]).float()
+        return {"val_error": (logits.argmax(dim=1) != batch["y"]).float()}
 
     # ---------------------------------------------------------------- set-up
 

@@ -128,7 +128,7 @@ class PathLength(RowMetric):
         Raises:
             UserError: if it cannot interpolate.
         """
-        from lightning_gen.model import Interpolates
+        from lightning_gen.abilities import Interpolates
 
         if not isinstance(model, Interpolates):
             raise UserError(

@@ -1,0 +1,127 @@
+"""What only some families can do, as protocols that callbacks, metrics and commands ask for."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from lightning_gen.errors import UserError
+from lightning_gen.noise import Noise
+
+
+@runtime_checkable
+class Interpolates(Protocol):
+    """The ability to walk between samples, of families that draw them from Gaussian latents."""
+
+    def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples on the way from one to another, in evaluation mode and without gradients.
+
+        Args:
+            seeds_a: (n,) int64; at t = 0 the sample is that of `sample(n, y, seeds=seeds_a)`.
+            seeds_b: (n,) int64; at t = 1 its latent is that of `seeds_b`.
+            t: (n,) floating point, how far along the great circle between the two latents (`latents.slerp`).
+            y: (n,) int64 classes, the same all the way; those of `seeds_a` when None and the model is conditional.
+
+        Returns:
+            (n, …) samples in the form of `x`.
+
+        Raises:
+            UserError: if classes are asked of an unconditional model, or do not exist.
+        """
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """The ability to go from samples to latents and back."""
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The latents that stand for samples, without noise (a posterior's mean), in evaluation mode, no gradients.
+
+        Args:
+            x: (n, …) samples in model form.
+            y: (n,) classes or (n, K) attributes of a conditional model.
+
+        Returns:
+            (n, …) latents, as `decode` takes them.
+        """
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The samples (n, …) in the form of `x` that belong to latents, in evaluation mode, without gradients."""
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """`decode(encode(x, y), y)`: (n, …) in the form of `x`."""
+
+
+@runtime_checkable
+class HasVectorLatents(Reconstructs, Protocol):
+    """Whose latents are vectors, so that each of their numbers can be looked at."""
+
+    latent_dim: int
+    """How many numbers."""
+
+
+@runtime_checkable
+class BoundsLikelihood(Protocol):
+    """The ability to estimate log p(x) with latents drawn from an approximate posterior."""
+
+    def log_likelihood(self, x: Tensor, y: Tensor | None, noise: Noise, num_importance_samples: int) -> Tensor:
+        """Log (1/K) Σ_k p(x, z_k) / q(z_k | x) in nats, in evaluation mode, without gradients.
+
+        A lower bound of log p(x) in expectation, tight as K → ∞ (Burda et al., ICLR 2016, eq. 8).
+
+        Args:
+            x: (n, …) samples in model form.
+            y: (n,) classes or (n, K) attributes of a conditional model.
+            noise: a stream a sample, so that the number depends on neither batch size nor processes.
+            num_importance_samples: K, ≥ 1.
+
+        Returns:
+            (n,) nats a sample.
+        """
+
+    def elbo_terms(self, x: Tensor, y: Tensor | None, noise: Noise) -> dict[str, Tensor]:
+        """The evidence lower bound with one latent a sample, and its parts; arguments as above.
+
+        Returns:
+            (n,) nats a sample: `elbo` = `reconstruction` − `kl`, of which `reconstruction` is log p(x | z).
+        """
+
+
+@runtime_checkable
+class HasLikelihood(Protocol):
+    """The ability to compute log p(x)."""
+
+    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """(n,) nats a sample, exact, in evaluation mode, without gradients; arguments as above."""
+
+
+def require(model: object, ability: type, asker: str, verb: str) -> None:
+    """Raise `UserError` unless the model has an ability.
+
+    Args:
+        model: what is asked.
+        ability: one of the protocols here.
+        asker: who needs it, such as "the callback LatentWalk".
+        verb: what the model must be able to do, such as "interpolate".
+    """
+    if not isinstance(model, ability):
+        raise UserError(f"{asker} needs a model that can {verb}, which {type(model).__name__} cannot")
+
+
+@runtime_checkable
+class HasCodes(Protocol):
+    """The ability to turn samples into discrete codes and back, as a second-stage prior needs it."""
+
+    num_codes: int
+    """K: a code is one of 0 … K − 1."""
+
+    def code_shapes(self, sample_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the maps of codes of one sample, coarse to fine; one of them unless the model has several levels.
+
+        Codes of a sample are given as one row, the maps flattened (last dimension fastest) one after the other.
+        """
+
+    def codes(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """(n, N) int64 codes of samples, in evaluation mode, without gradients."""
+
+    def decode_codes(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
+        """Samples (n, …) in the form of `x` from (n, N) int64 codes, likewise."""
