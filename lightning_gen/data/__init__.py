@@ -1,8 +1,10 @@
 """Where data come from: one DataModule a source, and how samples of each modality are stored, shown and written."""
 
 from lightning_gen.data.base import DataModule
+from lightning_gen.data.binarised import Binarised, DynamicallyBinarised, Thresholded
 from lightning_gen.data.cifar10 import CIFAR10
 from lightning_gen.data.digits import Digits
+from lightning_gen.data.factors import Factors
 from lightning_gen.data.few_labels import FewLabels
 from lightning_gen.data.image_arrays import ImageArrays
 from lightning_gen.data.image_folder import ImageFolder
@@ -17,11 +19,14 @@ __all__ = [
     "CIFAR10",
     "MNIST",
     "Batch",
+    "Binarised",
     "Checkerboard2D",
     "Companion",
     "DataModule",
     "Digits",
+    "DynamicallyBinarised",
     "EvalLoader",
+    "Factors",
     "FashionMNIST",
     "FewLabels",
     "Grid2D",
@@ -36,5 +41,6 @@ __all__ = [
     "SeedLoader",
     "Stacked",
     "TensorRows",
+    "Thresholded",
     "TrainLoader",
 ]

@@ -114,6 +114,11 @@ class DataModule(LightningDataModule, ABC):
         loader = EvalLoader(self.split(split), batch_size, rank, world_size, self.num_workers, limit=limit)
         return (batch for batch in loader if len(batch["index"]))
 
+    def examples(self, num: int = 256) -> Batch:
+        """The first `num` training samples as a training batch has them, `x` in model form; for checks at set-up."""
+        rows = self.split("train")
+        return self.on_after_batch_transfer(rows[torch.arange(min(num, len(rows)))], 0)
+
     def fingerprint(self, split: str, limit: int | None = None) -> str:
         """SHA-256 (hex) that names the content of the first `limit` samples of a split (None: of all)."""
         if (split, limit) not in self._fingerprints:
@@ -162,7 +167,7 @@ class DataModule(LightningDataModule, ABC):
 
     @property
     def companion(self) -> Companion | None:
-        """What training batches carry in place of `y`, if anything."""
+        """What training batches carry beside their samples, or in place of `y`; nothing by default."""
         return None
 
     def val_dataloader(self) -> EvalLoader | SeedLoader:

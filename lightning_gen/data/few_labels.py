@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lightning_gen.data.base import DataModule, require
 from lightning_gen.data.loader import Companion, epoch_order
-from lightning_gen.data.rows import Batch, Rows, TensorRows
+from lightning_gen.data.rows import Batch, TensorRows
+from lightning_gen.data.wrapper import DataWrapper
 from lightning_gen.errors import UserError
 from lightning_gen.noise import sample_seeds
 
@@ -42,7 +43,7 @@ class Repeated(Companion):
         return {f"{PREFIX}{name}": value for name, value in batch.items()}
 
 
-class FewLabels(DataModule):
+class FewLabels(DataWrapper):
     """A labelled source of whose training samples only a few keep their label, equally many of each class.
 
     A training batch holds `x` (B, …), of all training samples and without classes, and as many labelled samples
@@ -65,38 +66,9 @@ class FewLabels(DataModule):
     """
 
     def __init__(self, data: DataModule, num_labels: int = 100, label_seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(data, **kwargs)
         require(num_labels >= 1, "num_labels", num_labels, "at least 1")
-        self.data, self.num_labels, self.label_seed = data, num_labels, label_seed
-        self.modality, self.flip = data.modality, data.flip
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """The source's."""
-        return self.data.sample_shape
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The source's."""
-        return self.data.splits
-
-    @property
-    def num_classes(self) -> int | None:
-        """The source's."""
-        return self.data.num_classes
-
-    @property
-    def class_names(self) -> list[str] | None:
-        """The source's."""
-        return self.data.class_names
-
-    def prepare_data(self) -> None:
-        """Let the source fetch what it needs."""
-        self.data.prepare_data()
-
-    def load_split(self, name: str) -> Rows:
-        """The source's, all classes included."""
-        return self.data.split(name)
+        self.num_labels, self.label_seed = num_labels, label_seed
 
     def setup(self, stage: str) -> None:
         """Load what `stage` needs; labels that cannot be drawn end a run at its start."""

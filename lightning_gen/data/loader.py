@@ -5,7 +5,7 @@ These are plain iterables, not torch DataLoaders, so Lightning leaves their shar
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -43,9 +43,12 @@ def shard(count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> li
 class Companion(ABC):
     """What the samples of a training stream get beside them, by their place in the stream."""
 
+    keeps_classes: ClassVar[bool] = False
+    """Whether the samples keep their own `y`."""
+
     @abstractmethod
     def beside(self, position: Tensor) -> Batch:
-        """What goes with some samples; its keys are added to those of their batch, which loses `y`.
+        """What goes with some samples; its keys are added to those of their batch.
 
         Args:
             position: (B,) int64 places in the sequence that all processes together read, epoch after epoch; a function
@@ -76,7 +79,7 @@ class TrainLoader:
         world_size: number of processes.
         num_workers: processes that decode, see `Rows.stream`.
         pin: see `Rows.stream`.
-        companion: what takes the place of `y` in each batch, if anything.
+        companion: what comes beside the samples of each batch, or takes the place of their `y`.
     """
 
     def __init__(
@@ -119,7 +122,8 @@ class TrainLoader:
             self._batch, self._handed_out = self._batch + 1, True
             more = {"flip": mirrored[index]} if self.flip else {}
             if self.companion is not None:
-                batch = {name: value for name, value in batch.items() if name != "y"}
+                lost = () if self.companion.keeps_classes else ("y",)
+                batch = {name: value for name, value in batch.items() if name not in lost}
                 place = (epoch * len(self) + s) * step + torch.arange(self.rank, step, self.world_size)
                 more |= {n: v.pin_memory() if self.pin else v for n, v in self.companion.beside(place).items()}
             yield {**batch, **more}
