@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_gen.conditions import condition
 from lightning_gen.errors import UserError
 from lightning_gen.held_out import HeldOutMeans
-from lightning_gen.noise import Noise, sample_seeds, step_seed
+from lightning_gen.noise import Noise, sample_seeds, seed_generators, step_seed
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -174,7 +174,7 @@ class GenerativeModel(HeldOutMeans, ABC):
         assert self.seed is not None
         parts = self.trainer.accumulate_grad_batches  # 1 where the model accumulates by itself
         step = self.global_step * parts + batch_idx % parts
-        torch.manual_seed(step_seed(self.seed, step, self.global_rank))
+        seed_generators(step_seed(self.seed, step, self.global_rank), self.device)
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -182,6 +182,14 @@ class GenerativeModel(HeldOutMeans, ABC):
         """Put the configuration and the seed beside the weights."""
         checkpoint["config"] = self.config
         checkpoint["seed"] = self.seed
+
+    def portable(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration as checkpoints carry it, which may name no other checkpoint; as it is unless overridden.
+
+        Args:
+            config: the resolved configuration of the run, see `config`; left as it is.
+        """
+        return config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back the seed, and refuse another architecture's weights in one sentence."""

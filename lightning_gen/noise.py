@@ -61,6 +61,23 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest, "little")
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of a device.
+
+    `torch.manual_seed` would also prepare those of every other kind of device, which takes as long as a step of a small
+    network.
+
+    Args:
+        seed: in [0, 2^64).
+        device: beside the CPU.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 class Noise:
     """One stream of random numbers a sample; each call continues every stream.
 

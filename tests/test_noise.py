@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lightning_gen.noise import Noise, philox, sample_seeds
+from lightning_gen.noise import Noise, philox, sample_seeds, seed_generators
 
 ONES = 0xFFFFFFFF
 
@@ -166,3 +166,10 @@ def test_extreme_seeds_have_their_own_streams():
 def test_other_seeds_are_refused(seeds):
     with pytest.raises(ValueError, match="one-dimensional int64"):
         Noise(seeds)
+
+
+def test_seeding_is_that_of_torch_on_the_cpu():
+    seed_generators(2**63 + 5, torch.device("cpu"))
+    found = torch.randn(3)
+    torch.manual_seed(2**63 + 5)
+    assert torch.equal(torch.randn(3), found)
