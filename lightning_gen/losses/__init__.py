@@ -20,6 +20,12 @@ from lightning_gen.losses.auxiliary import (
     MutualInformation,
 )
 from lightning_gen.losses.constraints import Constraint, WeightClipping
+from lightning_gen.losses.decoder_regularisers import (
+    DecoderGradientPenalty,
+    DecoderRegulariser,
+    DecoderSpectralNorm,
+    DecoderWeightDecay,
+)
 from lightning_gen.losses.penalties import (
     DRAGAN,
     R1,
@@ -39,20 +45,27 @@ from lightning_gen.losses.penalties import (
     PathLength,
     Penalty,
 )
+from lightning_gen.losses.perceptual import LPIPS, ClassifierFeatures, PerceptualLoss
 from lightning_gen.losses.unrolling import Unrolling
 
 __all__ = [
     "DRAGAN",
+    "LPIPS",
     "R1",
     "R2",
     "AdversarialLoss",
     "AuxiliaryClassifier",
     "AuxiliaryLoss",
     "BalancedConsistency",
+    "ClassifierFeatures",
     "ConditionalContrastive",
     "Consistency",
     "Constraint",
     "DataToDataCrossEntropy",
+    "DecoderGradientPenalty",
+    "DecoderRegulariser",
+    "DecoderSpectralNorm",
+    "DecoderWeightDecay",
     "FeatureMatching",
     "GeneratorOrthogonal",
     "GeneratorPenalty",
@@ -71,6 +84,7 @@ __all__ = [
     "Orthogonal",
     "PathLength",
     "Penalty",
+    "PerceptualLoss",
     "RelativisticAverage",
     "RelativisticPairing",
     "TopK",

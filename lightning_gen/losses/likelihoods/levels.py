@@ -1,0 +1,59 @@
+"""Data with a number of levels: how values become levels and back, and how a level is drawn."""
+
+import torch
+from torch import Tensor
+
+from lightning_gen.errors import UserError
+from lightning_gen.losses.likelihoods.base import seen
+
+_TOLERANCE = 0.01
+"""How far a value may be from a level, in units of a byte's step."""
+
+
+class Levels:
+    """The values 2k/(L − 1) − 1, k = 0 … L − 1.
+
+    Args:
+        count: L, ≥ 2.
+        asker: the class whose argument it is, for messages.
+
+    Raises:
+        UserError: if there are fewer than two.
+    """
+
+    def __init__(self, count: int, asker: str) -> None:
+        if count < 2:
+            raise UserError(f"{asker}.levels is {count}: it must be at least 2, and 256 for images stored as bytes")
+        self.count = count
+        self.asker = asker
+
+    def index(self, x: Tensor) -> Tensor:
+        """The level k nearest to each value, in the type of `x`."""
+        return ((x + 1) * ((self.count - 1) / 2)).round().clamp(0, self.count - 1)
+
+    def value(self, k: Tensor) -> Tensor:
+        """What levels stand for."""
+        return k * (2 / (self.count - 1)) - 1
+
+    def check(self, x: Tensor) -> None:
+        """Raise `UserError` unless every value is one of the levels, exactly or rounded to a byte.
+
+        Images are stored as bytes, so that sixteenths, say, are not exact: they may be half a byte's step off.
+        """
+        byte, level = (x + 1) * 127.5, self.index(x) * (255 / (self.count - 1))
+        off = (byte - level).abs()
+        rounded = (off <= 0.5 + _TOLERANCE) & ((byte - byte.round()).abs() <= _TOLERANCE)
+        wrong = ~(rounded | (off <= _TOLERANCE))
+        if bool(wrong.any()):
+            raise UserError(
+                f"the likelihood {self.asker} has {self.count} levels from -1 to 1, but data has {seen(x)}, among them"
+                f" {x[wrong][0]:.4g}: set its levels to those of data (256 of images stored as bytes), or use a"
+                " likelihood without levels, such as Gaussian"
+            )
+
+
+def choose(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The class (N, …) whose share of [0, 1) holds a number (N, …), given logits (N, K, …)."""
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    edges = logits.to(wide).softmax(1).cumsum(1)[:, :-1]
+    return (uniform.to(wide).unsqueeze(1) >= edges).sum(1)
