@@ -12,6 +12,7 @@ from lightning_gen.networks.minibatch import MinibatchStd
 from lightning_gen.networks.mlp import MLPDiscriminator, MLPGenerator
 from lightning_gen.networks.noisy_mlp import NoisyMLPDiscriminator, SoftplusMLPGenerator
 from lightning_gen.networks.packed import Packed
+from lightning_gen.networks.patch import MapDiscriminator, PatchDiscriminator
 from lightning_gen.networks.r3gan import EmbeddedScore, R3GANDiscriminator, R3GANGenerator
 from lightning_gen.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from lightning_gen.networks.stylegan2 import MappedScore, StyleGAN2Discriminator, StyleGAN2Generator
@@ -36,12 +37,14 @@ __all__ = [
     "Judgement",
     "MLPDiscriminator",
     "MLPGenerator",
+    "MapDiscriminator",
     "MappedScore",
     "MinibatchStd",
     "NoisyMLPDiscriminator",
     "Normal",
     "Orthogonal",
     "Packed",
+    "PatchDiscriminator",
     "Projection",
     "R3GANDiscriminator",
     "R3GANGenerator",

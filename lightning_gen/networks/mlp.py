@@ -34,14 +34,14 @@ class MLPGenerator(Generator):
         bounded: bool = False,
     ) -> None:
         super().__init__(latent_dim, num_classes)
-        self.sample_shape = _shape(sample_dim)
-        hidden = _perceptron(latent_dim + (num_classes or 0), width, depth, nn.ReLU)
+        self.sample_shape = shape_of(sample_dim)
+        hidden = perceptron(latent_dim + (num_classes or 0), width, depth, nn.ReLU)
         self.layers = nn.Sequential(*hidden, nn.Linear(width, prod(self.sample_shape)))
         self.squash = nn.Tanh() if bounded else nn.Identity()
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Map (B, latent_dim) latents and (B,) classes, or (B, K) attributes, to (B, D) vectors or (B, …) samples."""
-        flat = self.squash(self.layers(_with_classes(z, y, self.num_classes)))
+        flat = self.squash(self.layers(with_classes(z, y, self.num_classes)))
         return flat.unflatten(1, self.sample_shape)
 
 
@@ -59,13 +59,13 @@ class MLPDiscriminator(Discriminator):
         self, sample_dim: int | list[int] = 2, width: int = 128, depth: int = 3, num_classes: int | None = None
     ) -> None:
         super().__init__(num_classes)
-        inputs = prod(_shape(sample_dim)) + (num_classes or 0)
-        self.layers = nn.Sequential(*_perceptron(inputs, width, depth, lambda: nn.LeakyReLU(0.2)))
+        inputs = prod(shape_of(sample_dim)) + (num_classes or 0)
+        self.layers = nn.Sequential(*perceptron(inputs, width, depth, lambda: nn.LeakyReLU(0.2)))
         self.score = nn.Linear(width, 1)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Judgement:
         """Judge (B, …) samples of (B,) classes, or (B, K) attributes: scores, and the last hidden layer as features."""
-        features = self.layers(_with_classes(x.flatten(1), y, self.num_classes))
+        features = self.layers(with_classes(x.flatten(1), y, self.num_classes))
         return Judgement(self.score(features).squeeze(1), features)
 
     def stages(self) -> list[nn.Module]:
@@ -73,18 +73,21 @@ class MLPDiscriminator(Discriminator):
         return [layer for layer in self.modules() if isinstance(layer, nn.Linear)]
 
 
-def _shape(sample_dim: int | list[int]) -> tuple[int, ...]:
+def shape_of(sample_dim: int | list[int]) -> tuple[int, ...]:
+    """The shape of a sample that may be given by its length alone."""
     return (sample_dim,) if isinstance(sample_dim, int) else tuple(sample_dim)
 
 
-def _with_classes(x: Tensor, y: Tensor | None, num_classes: int | None) -> Tensor:
+def with_classes(x: Tensor, y: Tensor | None, num_classes: int | None) -> Tensor:
+    """(B, D) vectors with the indicators of (B,) classes, or (B, K) attributes, beside them where there are any."""
     if num_classes is None:
         return x
     assert y is not None
     return torch.cat((x, indicators(y, num_classes, x.dtype)), dim=1)
 
 
-def _perceptron(inputs: int, width: int, depth: int, activation: Callable[[], nn.Module]) -> list[nn.Module]:
+def perceptron(inputs: int, width: int, depth: int, activation: Callable[[], nn.Module]) -> list[nn.Module]:
+    """`depth` linear maps to `width` units, an activation after each."""
     layers: list[nn.Module] = []
     for k in range(depth):
         layers += [nn.Linear(inputs if k == 0 else width, width), activation()]
