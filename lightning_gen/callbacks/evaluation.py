@@ -1,4 +1,4 @@
-"""FID, IS and their relatives while training; the same code measures checkpoints afterwards."""
+"""FID, likelihoods and their relatives while training; the same code measures checkpoints afterwards."""
 
 import os
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics import FeatureExtractor, GenerativeMetric, measure, protocols
 from lightning_gen.metrics.distributed import together
 from lightning_gen.metrics.engine import Sampler
+from lightning_gen.metrics.held_out import HeldOutMetric, HeldOutSet
 from lightning_gen.metrics.statistics_import import given_reference
 from lightning_gen.model import GenerativeModel
 
@@ -30,14 +31,14 @@ def cache_folder(root: str | Path) -> str:
 
 
 class Evaluation(AtValidations):
-    """Measures samples at validations and tests.
+    """Measures samples, and held-out rows under the model, at validations and tests.
 
     Values are logged under the metrics' names (`fid_digits`, never a bare `fid`), so that `ModelCheckpoint` can monitor
     them, and collected with their protocol in `metrics.csv` and `metrics.json` in the run's folder.
 
     Args:
-        extractor: turns samples into features; shared by all metrics.
-        metrics: metrics to make on it.
+        extractor: turns samples into features; shared by all metrics of samples. None where there are none.
+        metrics: metrics of samples to make on it.
         num_samples: samples drawn, over all processes together.
         batch_size: samples drawn at a time in each process.
         every_n_validations: validations from one measurement to the next, ≥ 1.
@@ -48,12 +49,17 @@ class Evaluation(AtValidations):
             `default_root_dir`.
         reference: compare with this instead of a split of the data: statistics that `lightning_gen reference` or
             another program wrote, or images; see `metrics.statistics_import.given_reference`.
+        held_out: metrics of held-out rows under the model.
+        held_out_split: the split these are of; None for "test" where the data have it, else "val".
+        num_held_out: number of its rows, the first of the split; None for all.
+        reconstructions: metrics of samples to make on the extractor for what the model reconstructs from these rows,
+            compared with the rows themselves; `FID` gives `reconstruction_fid_…`.
     """
 
     def __init__(
         self,
-        extractor: FeatureExtractor,
-        metrics: list[MetricFactory],
+        extractor: FeatureExtractor | None = None,
+        metrics: list[MetricFactory] | None = None,
         num_samples: int = 10_000,
         batch_size: int = 256,
         every_n_validations: int = 1,
@@ -62,20 +68,24 @@ class Evaluation(AtValidations):
         num_reference: int | None = None,
         cache_dir: str | None = None,
         reference: str | None = None,
+        held_out: list[HeldOutMetric] | None = None,
+        held_out_split: str | None = None,
+        num_held_out: int | None = None,
+        reconstructions: list[MetricFactory] | None = None,
     ) -> None:
-        for key, value in (("batch_size", batch_size), ("num_reference", num_reference)):
+        numbers = {"batch_size": batch_size, "num_reference": num_reference, "num_held_out": num_held_out}
+        for key, value in numbers.items():
             if value is not None and value < 1:
                 raise UserError(f"Evaluation.{key} is {value}: it must be at least 1")
         super().__init__(every_n_validations)
         self.extractor = extractor
-        self.metrics = [make(extractor) for make in metrics]
-        self.num_samples = num_samples
-        self.batch_size = batch_size
-        self.seed = seed
-        self.split = split
-        self.num_reference = num_reference
-        self.cache_dir = cache_dir
-        self.reference = reference
+        self.metrics = _made("metrics", metrics, extractor)
+        remade = _made("reconstructions", reconstructions, extractor)
+        self.held_out = HeldOutSet(held_out or [], remade, held_out_split, num_held_out)
+        if not self.metrics and not self.held_out:
+            raise UserError("Evaluation has nothing to measure: name metrics, held_out or reconstructions")
+        self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
+        self.split, self.num_reference, self.reference, self.cache_dir = split, num_reference, reference, cache_dir
         self._prepared: DataModule | None = None
 
     # ---------------------------------------------------------------- measuring
@@ -90,8 +100,9 @@ class Evaluation(AtValidations):
             return
         for metric in self.metrics:
             metric.check(self.num_samples)
-        together(self.extractor.prepare, world_size)  # weights may be missing on one machine
-        self.extractor.to(device)
+        if self.extractor is not None:
+            together(self.extractor.prepare, world_size)  # weights may be missing on one machine
+            self.extractor.to(device)
         options = {
             "cache_dir": self.cache_dir,
             "rank": rank,
@@ -102,17 +113,19 @@ class Evaluation(AtValidations):
         }
         for metric in self.metrics:
             metric.to(device)
-        if self.reference is not None:
+        if self.reference is not None and self.metrics:
             self._take_reference(self.reference, **options)
         else:
             for metric in self.metrics:
                 metric.fit_reference(data, split=self.split, num=self.num_reference, **options)
+        self.held_out.prepare(data, **options)
         self._prepared = data
 
     def _take_reference(self, path: str, **options: Any) -> None:
         def images() -> SampleFiles:
             return open_samples(path, "Evaluation.reference", self.num_reference)
 
+        assert self.extractor is not None
         found = given_reference(path, "Evaluation.reference", self.extractor, images, split="all", **options)
         for metric in self.metrics:
             if metric.needs:
@@ -144,7 +157,8 @@ class Evaluation(AtValidations):
                 world_size=world_size,
                 quantise=quantise,
             )
-        return values
+        shares = {"batch_size": self.batch_size, "seed": self.seed, "rank": rank, "world_size": world_size}
+        return values | self.held_out.measure(model, data, **shares)
 
     def _sets(self, model: GenerativeModel, data: DataModule) -> list[tuple[Sampler, list[GenerativeMetric], Quantise]]:
         """What is drawn, by which metrics it is measured, and how it is stored."""
@@ -160,9 +174,23 @@ class Evaluation(AtValidations):
         """What the metrics have to say of the last values beside numbers; plain values for JSON."""
         return {name: value for metric in self.metrics for name, value in metric.details().items()}
 
-    def protocol(self) -> dict[str, Any]:
-        """How each value was made, by metric name; plain values for JSON."""
-        return protocols(self.metrics, num_samples=self.num_samples, seed=self.seed)
+    def protocol(self, model: GenerativeModel | None = None) -> dict[str, Any]:
+        """How each value was made, by metric name; plain values for JSON. After `prepare`.
+
+        Args:
+            model: what was measured, or one like it; needed where there are metrics of held-out rows.
+        """
+        found = protocols(self.metrics, num_samples=self.num_samples, seed=self.seed)
+        if self.held_out:
+            assert model is not None
+            assert self._prepared is not None
+            found |= self.held_out.protocol(model, self._prepared, self.seed)
+        return found
+
+    @property
+    def value_names(self) -> list[str]:
+        """Names of what is measured, one a metric of samples."""
+        return [metric.name for metric in self.metrics] + self.held_out.names
 
     # ---------------------------------------------------------------- while training
 
@@ -171,17 +199,20 @@ class Evaluation(AtValidations):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, DataModule):
             raise UserError("Evaluation needs a lightning_gen.data.DataModule for its reference: set data")
-        if self.split not in data.splits:
+        if self.metrics and self.split not in data.splits:
             raise UserError(
                 f"Evaluation.split is {self.split!r}, which data does not have: use any of {', '.join(data.splits)}"
             )
         others = [c for c in trainer.callbacks if isinstance(c, Evaluation) and c is not self]  # type: ignore[attr-defined]
-        if twice := {m.name for m in self.metrics} & {m.name for other in others for m in other.metrics}:
+        if twice := set(self.value_names) & {name for other in others for name in other.value_names}:
             raise UserError(f"two Evaluations measure {', '.join(sorted(twice))}: leave it to one of them")
         for metric in self.metrics:
             metric.check(self.num_samples)
             metric.sampler(pl_module)
-        self.extractor.prepare()
+        assert isinstance(pl_module, GenerativeModel)
+        self.held_out.check(pl_module, data)
+        if self.extractor is not None:
+            self.extractor.prepare()
         self.cache_dir = self.cache_dir or cache_folder(trainer.default_root_dir)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -191,8 +222,7 @@ class Evaluation(AtValidations):
     @property
     def state_key(self) -> str:
         """Several evaluations may go on in one run."""
-        names = ",".join(metric.name for metric in self.metrics)
-        return f"Evaluation[{names},{self.num_samples},{self.seed}]"
+        return f"Evaluation[{','.join(self.value_names)},{self.num_samples},{self.seed}]"
 
     def act(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, log and write."""
@@ -209,4 +239,12 @@ class Evaluation(AtValidations):
         pl_module.log_dict(values, prog_bar=True, rank_zero_only=False)
         folder = run_folder(trainer)
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            record(folder, trainer.global_step, values, self.protocol())
+            record(folder, trainer.global_step, values, self.protocol(pl_module))
+
+
+def _made(key: str, makers: list[MetricFactory] | None, extractor: FeatureExtractor | None) -> list[GenerativeMetric]:
+    if not makers:
+        return []
+    if extractor is None:
+        raise UserError(f"Evaluation.{key} need Evaluation.extractor, which is not set: name one, such as InceptionV3")
+    return [make(extractor) for make in makers]

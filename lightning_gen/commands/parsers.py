@@ -71,6 +71,7 @@ def evaluate_parser() -> ArgumentParser:
         default=None,
         help="Metrics in the same form, such as '[FID, KID]'; the recipe's if unset.",
     )
+    _add_held_out(parser)
     parser.add_argument(
         "--memorisation",
         action=ActionYesNo(no_prefix="no_"),
@@ -159,6 +160,15 @@ def _parser(name: str, description: str) -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
+
+
+def _add_held_out(parser: ArgumentParser) -> None:
+    of_rows = "'[EvidenceLowerBound]': metrics of held-out rows under the model; the recipe's if unset."
+    of_reconstructions = "'[FID]': metrics of what is reconstructed from these rows; the recipe's if unset."
+    for name, text in (("--held_out", of_rows), ("--reconstructions", of_reconstructions)):
+        parser.add_argument(name, type=list[dict[str, Any] | str] | None, default=None, help=text)
+    parser.add_argument("--held_out_split", type=str | None, default=None, help="Of these rows; the recipe's if unset.")
+    parser.add_argument("--num_held_out", type=int | None, default=None, help="Only the first so many of these rows.")
 
 
 def _add_images(parser: ArgumentParser) -> None:

@@ -1,20 +1,16 @@
 """`lightning_gen evaluate --ckpt_path`: metrics over checkpoints, resumed where an earlier sweep stopped."""
 
 import glob
-import hashlib
-import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.fabric import Fabric
 
 from lightning_gen.callbacks import Evaluation
-from lightning_gen.callbacks.evaluation import cache_folder
-from lightning_gen.checkpoints import Weights, configuration, instantiate, load_state, read_checkpoint
+from lightning_gen.checkpoints import Weights, instantiate, load_state, read_checkpoint
+from lightning_gen.commands.benches import Bench, Candidate, benches_of, candidate_of
 from lightning_gen.commands.pictures import neighbour_pairs, sample_grid
 from lightning_gen.commands.processes import start
 from lightning_gen.commands.results import (
@@ -24,7 +20,6 @@ from lightning_gen.commands.results import (
     best_of,
     by_run,
     check_output,
-    differing,
     free_target,
     number,
     output_path,
@@ -77,10 +72,10 @@ def sweep(
     paths = from_rank_zero(lambda: _find(ckpt_path), fabric.world_size)  # a run may go on writing some
     target = output_path(output) if output else _default_output(paths)
     from_rank_zero(lambda: check_output(target), fabric.world_size)
-    candidates = _in_order([_candidate(path, allow, config, changes, memorisation, sampling) for path in paths])
-    benches = _benches(candidates, fabric)
+    candidates = _in_order([candidate_of(path, allow, config, changes, memorisation, sampling) for path in paths])
+    benches, protocol = benches_of(candidates, fabric)
     asked = sampling.protocol()
-    protocol = {name: how | asked for name, how in _protocol(benches[candidates[0].bench][1]).items()}
+    protocol = {name: how | asked for name, how in protocol.items()}
     results = from_rank_zero(
         lambda: Results(target if output else free_target(target, protocol), protocol), fabric.world_size
     )
@@ -114,37 +109,7 @@ def _find(ckpt_path: str) -> list[Path]:
     return paths
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A checkpoint to measure, and on what."""
-
-    path: Path
-    step: int
-    model: dict[str, Any]
-    model_sha256: str
-    """Of the model's configuration, which --config may have changed, and of how it is sampled."""
-    bench: str
-    """The settings of its data and evaluations, as JSON; checkpoints that share them share the work."""
-    sampling: Sampling
-    """How it is sampled."""
-
-
-_Bench = tuple[DataModule, list[Evaluation]]
-
-
-def _candidate(
-    path: Path, allow: str, config: str | None, changes: dict[str, Any], memorisation: bool, sampling: Sampling
-) -> _Candidate:
-    checkpoint = read_checkpoint(path, mmap=True)
-    settings = _lay_over(configuration(checkpoint, path, allow), config)
-    bench = {"data": settings["data"], "evaluations": _evaluations(settings, changes, memorisation)}
-    asked = {"sampling": sampling.protocol()} if sampling.protocol() else {}
-    model = hashlib.sha256(json.dumps(settings["model"] | asked, sort_keys=True).encode()).hexdigest()
-    bench_settings = json.dumps(bench, sort_keys=True)
-    return _Candidate(path, checkpoint.get("global_step", 0), settings["model"], model, bench_settings, sampling)
-
-
-def _in_order(candidates: list[_Candidate]) -> list[_Candidate]:
+def _in_order(candidates: list[Candidate]) -> list[Candidate]:
     """By step; without a `last.ckpt` beside another checkpoint of its step."""
     same = {(c.path.parent, c.step) for c in candidates if c.path.name != "last.ckpt"}
     kept = [c for c in candidates if c.path.name != "last.ckpt" or (c.path.parent, c.step) not in same]
@@ -152,7 +117,7 @@ def _in_order(candidates: list[_Candidate]) -> list[_Candidate]:
 
 
 def _measure(
-    candidate: _Candidate,
+    candidate: Candidate,
     data: DataModule,
     evaluations: list[Evaluation],
     weights: Weights,
@@ -173,7 +138,7 @@ def _measure(
     return results.add(row) if fabric.is_global_zero else row
 
 
-def _load(candidate: _Candidate, weights: Weights, device: torch.device) -> tuple[GenerativeModel, Weights]:
+def _load(candidate: Candidate, weights: Weights, device: torch.device) -> tuple[GenerativeModel, Weights]:
     model: GenerativeModel = instantiate(GenerativeModel, candidate.model)
     loaded = load_state(model, read_checkpoint(candidate.path, mmap=True), weights)
     candidate.sampling.apply(model.eval().to(device))
@@ -182,8 +147,8 @@ def _load(candidate: _Candidate, weights: Weights, device: torch.device) -> tupl
 
 def _finish(
     rows: list[Row],
-    candidates: dict[str, _Candidate],
-    benches: dict[str, _Bench],
+    candidates: dict[str, Candidate],
+    benches: dict[str, Bench],
     results: Results,
     report: str | None,
     fabric: Fabric,
@@ -215,91 +180,6 @@ def _finish(
     if report:
         written.append(write_report(Path(report), entries, results.protocol, best_rows, evaluation.seed))
     print("\n" + "\n".join(map(str, written)))
-
-
-def _evaluations(settings: dict[str, Any], changes: dict[str, Any], memorisation: bool) -> list[dict[str, Any]]:
-    """Arguments of the recipe's evaluations with what the command line changes; of a plain one if it has none."""
-    trainer = settings.get("trainer") or {}
-    own = [
-        callback["init_args"] for callback in trainer.get("callbacks") or [] if _names(callback, Evaluation.__name__)
-    ]
-    if not own and "extractor" not in changes:
-        raise UserError(
-            "the recipe of this checkpoint has no Evaluation callback: name an --extractor, such as InceptionV3"
-        )
-    root = trainer.get("default_root_dir")
-    below = {"cache_dir": cache_folder(root)} if root and Path(root).is_dir() else {}
-    plain = {"metrics": [{"class_path": "FID"}]}
-    if not own or "extractor" in changes or "metrics" in changes:  # one list of metrics on one extractor
-        own = [*own, plain][:1]
-    found = [
-        below | {key: value for key, value in arguments.items() if value is not None} | changes for arguments in own
-    ]
-    # rows of another reference are not those that were trained on
-    asked = memorisation and "reference" not in changes
-    if asked and not any(_names(metric, "Memorisation") for each in found for metric in each["metrics"]):
-        found[0] = found[0] | {"metrics": [*found[0]["metrics"], {"class_path": "Memorisation"}]}
-    return found
-
-
-def _names(part: Any, name: str) -> bool:
-    """Whether a class in a configuration, with its arguments or not, is `name`."""
-    path = part["class_path"] if isinstance(part, dict) else part
-    return str(path).rsplit(".", 1)[-1] == name
-
-
-def _benches(candidates: list[_Candidate], fabric: Fabric) -> dict[str, _Bench]:
-    """Set up what the checkpoints need, and see that their numbers can stand in one table."""
-    benches: dict[str, _Bench] = {}
-    first = candidates[0]
-    for candidate in candidates:
-        if candidate.bench in benches:
-            continue
-        settings = json.loads(candidate.bench)
-        data = instantiate(DataModule, settings["data"])
-        from_rank_zero(data.prepare_data, fabric.world_size)
-        evaluations = [
-            instantiate(Evaluation, {"class_path": "lightning_gen.callbacks.Evaluation", "init_args": arguments})
-            for arguments in settings["evaluations"]
-        ]
-        for evaluation in evaluations:
-            evaluation.prepare(data, fabric.device, fabric.global_rank, fabric.world_size)
-        benches[candidate.bench] = data, evaluations
-        if (other := _protocol(evaluations)) != (own := _protocol(benches[first.bench][1])):
-            raise UserError(
-                f"{first.path} and {candidate.path} are measured differently ({differing(own, other)}), so their"
-                " numbers cannot be compared: evaluate them apart"
-            )
-    return benches
-
-
-def _protocol(evaluations: list[Evaluation]) -> dict[str, Any]:
-    return {name: how for evaluation in evaluations for name, how in evaluation.protocol().items()}
-
-
-def _lay_over(settings: dict[str, Any], config: str | None) -> dict[str, Any]:
-    """`settings` with the values of a YAML file in place of its own."""
-    if config is None:
-        return settings
-    try:
-        over = yaml.safe_load(Path(config).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--config {config} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(over, dict):
-        raise UserError(f"--config {config} holds no settings: give keys such as data, with what replaces their values")
-
-    for key in over:
-        if key not in ("model", "data", "trainer"):
-            raise UserError(
-                f"--config {config}: {key!r} is no key of a recipe that evaluate uses: use model, data or trainer"
-            )
-
-    def merge(below: Any, above: Any) -> Any:
-        if isinstance(below, dict) and isinstance(above, dict):
-            return below | {key: merge(below.get(key), value) for key, value in above.items()}
-        return above
-
-    return merge(settings, over)
 
 
 def _default_output(paths: list[Path]) -> Path:

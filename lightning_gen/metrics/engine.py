@@ -61,8 +61,10 @@ def measure(
     """
     indices = torch.arange(num_samples)[rank::world_size].split(batch_size)
     drawn = (_draw(sampler, index, seed, device, quantise) for index in indices if len(index))
-    with _random_state_kept(torch.device(device)):
-        return measure_batches(_finite(drawn), metrics, num_samples=num_samples, device=device, world_size=world_size)
+    with random_state_kept(torch.device(device)):
+        return measure_batches(
+            finite_batches(drawn), metrics, num_samples=num_samples, device=device, world_size=world_size
+        )
 
 
 def measure_batches(
@@ -159,8 +161,11 @@ def _draw(
     return batch | {"x": quantise(x), "index": index, "finite": finite}
 
 
-def _finite(batches: Iterable[Batch]) -> Iterator[Batch]:
+def finite_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches, until a sample is not finite; looked at every so many samples, since to look waits for the device.
+
+    Args:
+        batches: with `finite` beside the rest, (B,) bool.
 
     Raises:
         UserError: naming the first such sample.
@@ -183,8 +188,8 @@ def _finite(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 @contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """Evaluating, or not, leaves the training after it the same."""
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """The global random state of torch, numpy and Python stays: evaluating leaves the training after it the same."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global state is what is kept)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_gen.callbacks import EMA, Evaluation, LastCheckpoint, SampleGrid
 from lightning_gen.checkpoints import load_state, read_checkpoint
 from lightning_gen.errors import UserError
-from lightning_gen.metrics import FID, Raw
+from lightning_gen.families import VAE
+from lightning_gen.losses.likelihoods import Gaussian
+from lightning_gen.metrics import (
+    FID,
+    EvidenceLowerBound,
+    MutualInformationGap,
+    NegativeLogLikelihood,
+    PathLength,
+    Raw,
+    ReconstructionError,
+    measure_batches,
+)
+from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
 
 
 def evaluation(**options):
@@ -180,3 +193,147 @@ def test_testing_measures_too(make_gan, make_ring, make_trainer, tmp_path):
     (logged,) = make_trainer(evaluation(), limit_test_batches=1).test(gan, data, verbose=False)
     assert logged["fid_raw"] == pytest.approx(evaluation().measure(gan, data)["fid_raw"], rel=1e-6)
     assert not (tmp_path / "metrics.csv").exists()
+
+
+# ---------------------------------------------------------------- held-out rows
+
+
+@pytest.fixture
+def make_vae():
+    """A function that builds a small VAE of points, always with the same initial weights."""
+
+    def build(seed=0):
+        torch.manual_seed(seed)
+        decoder = partial(MLPDecoder, width=8, depth=1)
+        return VAE(MLPEncoder(2, 8, 1), decoder, 2, Gaussian(0.5), partial(torch.optim.Adam, lr=0.01))
+
+    return build
+
+
+def of_rows(**options):
+    """Numbers about held-out rows alone."""
+    metrics = [NegativeLogLikelihood(4), EvidenceLowerBound(), ReconstructionError()]
+    return Evaluation(**{"held_out": metrics, "batch_size": 5} | options)
+
+
+NAMES = [
+    *("nll_is4_nats", "nll_is4_bits_per_dim", "elbo_nats", "elbo_reconstruction_nats", "elbo_kl_nats"),
+    "reconstruction_mse",
+]
+
+
+def test_held_out_values_are_those_of_the_checkpoints_afterwards(make_vae, make_ring, make_trainer, tmp_path):
+    saver = ModelCheckpoint(tmp_path / "saved", monitor="nll_is4_nats", save_top_k=-1, filename="{step}")
+    make_trainer(of_rows(), saver, max_steps=6, **VALIDATE).fit(make_vae(), make_ring())
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", *NAMES]
+    for row in rows:
+        model = make_vae(seed=9)
+        load_state(model, read_checkpoint(tmp_path / "saved" / f"step={row['step']}.ckpt"), "raw")
+        measured = of_rows(batch_size=3).measure(model, make_ring())
+        assert {name: float(row[name]) for name in NAMES} == pytest.approx(measured, rel=1e-5)
+    assert rows[0]["elbo_nats"] != rows[1]["elbo_nats"]
+    protocol = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(protocol) == NAMES
+    assert protocol["elbo_nats"]["rows"] == {
+        "split": "test",
+        "limit": None,
+        "fingerprint": make_ring().fingerprint("test"),
+        "num": 16,
+    }
+    assert protocol["elbo_nats"]["higher_is_better"] is True
+    assert protocol["nll_is4_nats"]["likelihood"] == "Gaussian"
+
+
+def test_measuring_rows_leaves_training_alone(make_vae, make_ring, make_trainer):
+    found = []
+    for callbacks in ([], [of_rows(extractor=Raw(), metrics=[FID], reconstructions=[FID], num_samples=50)]):
+        vae = make_vae()
+        make_trainer(*callbacks, max_steps=7, **(VALIDATE if callbacks else {})).fit(vae, make_ring())
+        found.append(vae.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_reconstructions_are_measured_against_their_own_rows(make_vae, make_ring):
+    model, data = make_vae(), make_ring()
+    evaluation = Evaluation(Raw(), reconstructions=[FID], held_out_split="val", num_held_out=12, batch_size=5)
+    values = evaluation.measure(model, data)
+    x = data.split("val")[torch.arange(12)]["x"]
+    made = model.reconstruct(x)
+    fid = FID(Raw())
+    fid.fit_reference(data, split="val", num=12)
+    batch = {"x": made, "index": torch.arange(12)}
+    expected = measure_batches([batch], [fid], num_samples=12, device="cpu")
+    assert values == pytest.approx({f"reconstruction_{name}": value for name, value in expected.items()}, rel=1e-5)
+    assert values["reconstruction_fid_raw"] > 0.01
+    protocol = evaluation.protocol(model)["reconstruction_fid_raw"]
+    assert protocol["samples"] == "reconstructions of split 'val'"
+    assert (protocol["num_samples"], protocol["seed"], protocol["higher_is_better"]) == (12, None, False)
+    assert (protocol["reference"]["split"], protocol["reference"]["limit"]) == ("val", 12)
+
+
+def test_samples_and_rows_are_measured_beside_each_other(make_vae, make_ring):
+    model, data = make_vae(), make_ring()
+    both = of_rows(extractor=Raw(), metrics=[FID], reconstructions=[FID], num_samples=50)
+    values = both.measure(model, data)
+    alone = evaluation().measure(model, data) | of_rows().measure(model, data)
+    assert values.keys() - alone.keys() == {"reconstruction_fid_raw"}
+    assert {name: values[name] for name in alone} == pytest.approx(alone, rel=1e-6)
+    assert list(both.protocol(model)) == ["fid_raw", "reconstruction_fid_raw", *NAMES]
+
+
+def test_a_perfect_reconstruction_has_distance_zero(make_ring):
+    class Copy(VAE):
+        def reconstruct(self, x, y=None):
+            return x
+
+    decoder = partial(MLPDecoder, width=8, depth=1)
+    model = Copy(MLPEncoder(2, 8, 1), decoder, 2, Gaussian(), partial(torch.optim.Adam, lr=0.01))
+    values = Evaluation(Raw(), reconstructions=[FID], held_out=[ReconstructionError()]).measure(model, make_ring())
+    assert values == pytest.approx({"reconstruction_fid_raw": 0, "reconstruction_mse": 0}, abs=1e-9)
+
+
+def test_testing_measures_rows_too(make_vae, make_ring, make_trainer):
+    vae, data = make_vae(), make_ring()
+    (logged,) = make_trainer(of_rows(), limit_test_batches=1).test(vae, data, verbose=False)
+    assert {name: logged[name] for name in NAMES} == pytest.approx(of_rows().measure(vae, data), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"held_out_split": "tset"}, "held_out_split is 'tset'.*use any of train, val, test"),
+        ({"num_held_out": 0}, "num_held_out is 0"),
+        ({"held_out": []}, "nothing to measure"),
+        ({"metrics": [FID]}, "metrics need Evaluation.extractor"),
+        ({"reconstructions": [FID]}, "reconstructions need Evaluation.extractor"),
+        ({"held_out": [NegativeLogLikelihood()]}, "num_importance_samples is not set"),
+        ({"held_out": [MutualInformationGap()]}, "data whose factors are known"),
+        ({"extractor": Raw(), "reconstructions": [PathLength]}, "has PathLength"),
+    ],
+    ids=str,
+)
+def test_bad_options_for_rows_are_refused_before_training(options, words, make_vae, make_ring, make_trainer):
+    class Never(Callback):
+        def on_train_start(self, *_):
+            raise AssertionError("training started")
+
+    with pytest.raises(UserError, match=words):
+        make_trainer(of_rows(**options), Never(), max_steps=3, **VALIDATE).fit(make_vae(), make_ring())
+
+
+def test_models_without_the_ability_are_refused_before_training(make_gan, make_ring, make_trainer):
+    for options, words in (
+        ({}, "estimate log p.*which GAN cannot"),
+        ({"held_out": [], "extractor": Raw(), "reconstructions": [FID]}, "reconstruct samples, which GAN cannot"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_trainer(of_rows(**options), max_steps=3, **VALIDATE).fit(make_gan(), make_ring())
+
+
+def test_two_evaluations_do_not_measure_the_same(make_vae, make_ring, make_trainer):
+    with pytest.raises(UserError, match=r"two Evaluations measure elbo_kl_nats, .*: leave it to one"):
+        make_trainer(of_rows(), of_rows(held_out_split="val", seed=1), max_steps=3, **VALIDATE).fit(
+            make_vae(), make_ring()
+        )

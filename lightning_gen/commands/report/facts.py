@@ -18,6 +18,12 @@ TERMS = {
     "reference.num": "Reference: samples",
     "reference.limit": "Reference: limit",
     "reference.fingerprint": "Reference: fingerprint",
+    "rows.split": "Rows: split",
+    "rows.num": "Rows",
+    "rows.limit": "Rows: limit",
+    "rows.fingerprint": "Rows: fingerprint",
+    "unit": "Unit",
+    "likelihood": "Likelihood",
     "splits": "Splits",
     "split_seed": "Seed of the splits",
     "covariance": "Covariance",
@@ -69,7 +75,7 @@ def _words(key: str, value: Any) -> str:
     if key == "higher_is_better":
         return {True: "higher values", False: "lower values"}.get(value, "not said")
     if value is None:
-        return "all rows" if key == "reference.limit" else "none"
+        return "all rows" if key in ("reference.limit", "rows.limit") else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and "seed" not in key:
