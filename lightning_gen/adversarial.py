@@ -1,7 +1,7 @@
 """`AdversarialModel`: what families share whose networks are trained against each other, by manual optimisation."""
 
 from abc import ABC
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -110,12 +110,19 @@ class AdversarialModel(GenerativeModel, ABC):
         """Step past the wrapper that counts, so that `trainer.global_step` stays where it is."""
         self.trainer.strategy.optimizer_step(optimizer.optimizer, _nothing)
 
-    def step_counted(self, optimizer: LightningOptimizer) -> None:
-        """Step, advance `trainer.global_step` by one, and every learning rate schedule with it."""
+    def step_counted(self, optimizer: LightningOptimizer, resting: Sequence[LightningOptimizer] = ()) -> None:
+        """Step, advance `trainer.global_step` by one, and every learning rate schedule with it.
+
+        Args:
+            optimizer: whose update counts.
+            resting: optimisers that have not started yet; their schedules wait for them.
+        """
         optimizer.step()
+        waiting = {id(each.optimizer) for each in resting}
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers] if schedulers else []:
-            scheduler.step()  # type: ignore[call-arg]
+            if id(scheduler.optimizer) not in waiting:
+                scheduler.step()  # type: ignore[call-arg]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip by hand: here gradients are averaged over batches and processes, and not yet applied."""

@@ -8,6 +8,7 @@ to this package, to torch's networks, optimisers and distributions, or to a pack
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,8 @@ TRUSTED = (
     *(f"lightning.pytorch.{room}." for room in ("callbacks", "loggers", "plugins", "profilers", "strategies")),
 )
 """Where a checkpoint may name classes; `torch` as a whole would include functions that run code."""
+
+_allowed: ContextVar[str] = ContextVar("allowed", default="")
 
 
 def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
@@ -123,6 +126,20 @@ def only_trusted(allow: str = "") -> Iterator[None]:
         settings.update(before)
 
 
+@contextmanager
+def allowing(packages: str) -> Iterator[None]:
+    """Let `load` trust packages that it is not given: those that the user allows to a whole command.
+
+    Args:
+        packages: separated by commas.
+    """
+    token = _allowed.set(packages)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
 def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "") -> dict[str, Any]:
     """The configuration that a checkpoint carries, checked with `check_trusted`.
 
@@ -198,7 +215,8 @@ def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[G
     Args:
         path: a checkpoint that `fit` wrote.
         weights: `ema` (where there are averages) or `raw`.
-        allow: packages, beside this one and torch, that the checkpoint may name classes of; separated by commas.
+        allow: packages, beside this one, torch and those of `allowing`, that the checkpoint may name classes of;
+            separated by commas.
 
     Returns:
         The model in evaluation mode on the CPU, its data module (not loaded), and which weights the model holds.
@@ -207,6 +225,7 @@ def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[G
         UserError: see `read_checkpoint`, `configuration` and `check_state_dict`.
     """
     checkpoint = read_checkpoint(path)
+    allow = ",".join(filter(None, (allow, _allowed.get())))
     config = configuration(checkpoint, path, allow)
     with only_trusted(allow):
         model, data = instantiate(GenerativeModel, config["model"]), instantiate(DataModule, config["data"])

@@ -32,6 +32,7 @@ from lightning_gen.callbacks import (
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.checkpoints import (
     AtomicCheckpointIO,
+    allowing,
     configuration,
     import_components,
     only_trusted,
@@ -62,8 +63,10 @@ _QUIET = (
     ".*does not have many workers.*",  # small sets are batched faster in the process itself
     ".*manual optimization and every_n_train_steps.*",  # a checkpoint after the step is what is wanted
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
+    ".*module\\(s\\) in eval mode at the start of training.*",  # a second stage's first stage rests
     ".*is smaller than the logging interval.*",  # steps are counted across epochs
     "It is recommended to use `self.log.*sync_dist=True",  # metrics are reduced before they are logged
+    ".*in eval mode at the start of training.*",  # a frozen first stage is meant to be
     "LightningCLI's args parameter is intended.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
@@ -143,6 +146,11 @@ class Command(LightningCLI):
 
     # ---------------------------------------------------------------- building
 
+    def instantiate_classes(self) -> None:
+        """Build everything; a model may read other checkpoints while it is built, a second stage its first."""
+        with allowing(self.config[self.subcommand].allow):
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add this package's defaults: logger, strategy, checkpoint files, callbacks."""
         config = self.config_init[self.subcommand].trainer
@@ -172,8 +180,8 @@ class Command(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Give the model the configuration that its checkpoints will carry."""
         plain = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
-        self.model.config = {key: plain[key] for key in ("seed_everything", "trainer", "model", "data")}
-        self.model.config["run_name"] = self.name
+        config = {key: plain[key] for key in ("seed_everything", "trainer", "model", "data")}
+        self.model.config = self.model.portable(config | {"run_name": self.name})
 
     def before_predict(self) -> None:
         """Samples are written as they come, not kept."""

@@ -113,8 +113,8 @@ class Noise:
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Uniform numbers in (0, 1): (n, *shape), float32 or float64."""
-        # 24 bits and half a unit: exact in float32, never 0 and never 1
-        u = ((self.bits(math.prod(shape)) >> 8).to(dtype) + 0.5) * 2.0**-24
+        # 23 bits and half a unit, which are 24 together: exact in float32, never 0 and never 1
+        u = ((self.bits(math.prod(shape)) >> 9).to(dtype) + 0.5) * 2.0**-23
         return u.reshape(len(self), *shape).to(self._target)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -9,9 +9,10 @@ from torch import nn
 
 from lightning_gen.augmentation import ADA, DiffAugment
 from lightning_gen.callbacks import LastCheckpoint
-from lightning_gen.data import Digits, FewLabels, Moons2D, Ring2D
+from lightning_gen.data import Digits, FewLabels, Moons2D, Ring2D, Thresholded
+from lightning_gen.distributions import DiagonalNormal
 from lightning_gen.errors import UserError
-from lightning_gen.families import GAN, SemiSupervisedGAN
+from lightning_gen.families import GAN, VAE, LadderVAE, SemiSupervisedGAN
 from lightning_gen.losses import (
     R1,
     R2,
@@ -30,6 +31,8 @@ from lightning_gen.losses import (
     Wasserstein,
     WeightClipping,
 )
+from lightning_gen.losses.bounds import IWAE
+from lightning_gen.losses.likelihoods import Bernoulli
 from lightning_gen.networks import (
     BigGANDiscriminator,
     BigGANGenerator,
@@ -46,6 +49,7 @@ from lightning_gen.networks import (
     StyleGAN2Discriminator,
     StyleGAN2Generator,
 )
+from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
 from lightning_gen.noise import Noise, sample_seeds
 
 ADAM = partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.999))
@@ -111,11 +115,23 @@ def semi_supervised():
     return SemiSupervisedGAN(*networks, generator_optimizer=ADAM, discriminator_optimizer=ADAM)
 
 
+def autoencoder(family, *, num_classes=None, **options):
+    image = {"sample_dim": [1, 8, 8], "width": 8, "depth": 1, "num_classes": num_classes}
+    likelihood = options.pop("likelihood", None) or Bernoulli()
+    options = {"latent_dim": 3} | options if family is not LadderVAE else options
+    return family(MLPEncoder(**image), partial(MLPDecoder, **image), likelihood=likelihood, optimizer=ADAM, **options)
+
+
 def few_labels(**options):
     return FewLabels(Digits(image_size=8), num_labels=20, **{"batch_size": 8} | options)
 
 
 DIGITS = partial(Digits, image_size=8, batch_size=8)
+
+
+def binary(**options):
+    return Thresholded(Digits(image_size=8), **{"batch_size": 8} | options)
+
 
 # losses whose gradient vanishes nowhere: the hinge leaves the last bias alone while all scores are within the margin;
 # few enough points for several epochs
@@ -138,6 +154,13 @@ BUILDERS = {
     "gan_biggan": (gan_biggan, DIGITS, (1, 8, 8)),
     "gan_stylegan2": (gan_stylegan2, DIGITS, (1, 8, 8)),
     "semi_supervised": (semi_supervised, few_labels, (1, 8, 8)),
+    "vae": (partial(autoencoder, VAE), binary, (1, 8, 8)),
+    "vae_conditional": (
+        partial(autoencoder, VAE, num_classes=10, prior=DiagonalNormal, prior_features=4, bound=IWAE(3)),
+        binary,
+        (1, 8, 8),
+    ),
+    "vae_ladder": (partial(autoencoder, LadderVAE, latent_dims=[3, 2], width=8), binary, (1, 8, 8)),
     "gan_grey_conditional": (partial(gan_grey, 10), partial(Digits, image_size=8, batch_size=8), (1, 8, 8)),
 }
 
@@ -185,7 +208,7 @@ def test_samples_have_the_form_of_the_data(name, model, seeds):
 
 def test_sampling_leaves_the_mode_of_every_module(model, seeds):
     model.train()
-    frozen = list(model.generator.modules())[-1]
+    frozen = list(model.modules())[-1]
     frozen.eval()
     before = [(m, m.training) for m in model.modules()]
     weights = state(model)

@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 
+from lightning_gen.abilities import Interpolates
 from lightning_gen.errors import UserError
 from lightning_gen.families import GAN
 from lightning_gen.latents import slerp
 from lightning_gen.losses import NonSaturating
-from lightning_gen.abilities import Interpolates
 from lightning_gen.networks import DCGANDiscriminator, DCGANGenerator
 from lightning_gen.noise import Noise, sample_seeds
 

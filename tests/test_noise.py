@@ -173,3 +173,11 @@ def test_seeding_is_that_of_torch_on_the_cpu():
     found = torch.randn(3)
     torch.manual_seed(2**63 + 5)
     assert torch.equal(torch.randn(3), found)
+
+
+def test_the_largest_and_smallest_words_stay_inside(monkeypatch):
+    noise = Noise(torch.zeros(1, dtype=torch.int64))
+    monkeypatch.setattr(Noise, "bits", lambda self, count: torch.tensor([[0, 2**32 - 1]]))
+    low, high = noise.uniform(2)[0]
+    assert 0 < low < 2**-23
+    assert 1 - 2**-23 < high < 1

@@ -1,0 +1,58 @@
+"""`CodeMatchingModel`: what families share that move the distribution of codes onto a prior, by samples of both."""
+
+from abc import ABC
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lightning_gen.errors import UserError
+from lightning_gen.latent_variables import LatentVariableModel
+
+if TYPE_CHECKING:
+    from lightning_gen.data import DataModule
+
+
+class CodeMatchingModel(LatentVariableModel, ABC):
+    """The codes of all samples together, q(z) = E_x q(z | x), shall be distributed as p(z).
+
+    Args:
+        *args: of `LatentVariableModel`.
+        **kwargs: likewise, and of the family's other base.
+
+    Raises:
+        UserError: if the prior has parameters: none of these families trains them.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if any(p.requires_grad for p in self.prior.parameters()):
+            raise UserError(
+                f"model.init_args.prior is {type(self.prior).__name__}, whose parameters {type(self).__name__} does not"
+                " train, since codes are moved onto the prior: use a fixed one, such as StandardNormal"
+            )
+
+    def codes_of(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """(B, d) draws from q(z | x), by torch's global generator, differentiable."""
+        return self.posterior_of(x, y).rsample()
+
+    def reconstruction_loss_of(self, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
+        """−E log p(x | z), nats a sample, the mean over the batch."""
+        return -self.likelihood(self.decoder(z, y), x).mean()
+
+    @torch.no_grad()
+    def prior_codes(self, num: int) -> Tensor:
+        """(num, d) draws from p(z), by torch's global generator."""
+        return self.prior_of(None).sample((num,))
+
+    def check_data(self, data: "DataModule") -> None:
+        """The prior must have a sampler, too."""
+        try:
+            with torch.random.fork_rng(devices=[]):
+                self.prior_codes(2)
+        except NotImplementedError as error:
+            raise UserError(
+                f"model.init_args.prior is {type(self.prior).__name__}, which cannot be sampled: use another, such as"
+                " StandardNormal"
+            ) from error
+        super().check_data(data)

@@ -1,0 +1,78 @@
+"""Ladder variational autoencoders: latents in levels (Sønderby et al., "Ladder Variational Autoencoders", NeurIPS 2016).
+
+    p(x) = ∫ p(x | z_1) p(z_1 | z_2) … p(z_L) dz,     q(z | x) = q(z_L | x) Π_l q(z_l | z_{l+1}, x)
+
+A posterior's level weights what features of x say and what the prior's level says by their precisions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.distributions import Distribution
+
+from lightning_gen.distributions.ladder import Chain, HierarchicalNormal, LadderNormal
+from lightning_gen.families.vae import VAE
+from lightning_gen.losses.bounds import Bound
+from lightning_gen.losses.likelihoods import Likelihood
+from lightning_gen.networks.autoencoders import Decoder, Encoder
+
+
+class LadderVAE(VAE):
+    """A variational autoencoder whose latents stand one above the other.
+
+    Latents are rows (z_1, …, z_L), the lowest level first, which alone the decoder sees. With the bound `BetaELBO`, β
+    annealed from 0 to 1, it is warmed up as in the paper.
+
+    Args:
+        encoder: samples to features of the lowest level.
+        decoder: makes the network from the lowest level's latents to the likelihood's parameters; conditional when its
+            `num_classes` is set.
+        latent_dims: latent variables of each level, the lowest first.
+        likelihood: p(x | z_1).
+        optimizer: makes the optimiser from the parameters.
+        width: units of the hidden layers between levels.
+        bound: what is maximised.
+        scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.
+        compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`.
+        attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
+
+    Raises:
+        UserError: if a level has no latents, or networks are conditioned on different classes.
+    """
+
+    posterior: LadderNormal
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Callable[[int, int], Decoder],
+        latent_dims: list[int],
+        likelihood: Likelihood,
+        optimizer: OptimizerCallable,
+        width: int = 256,
+        bound: Bound | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        compile: list[str] | None = None,
+        attributes: list[str] | None = None,
+    ) -> None:
+        super().__init__(
+            encoder,
+            decoder,
+            sum(latent_dims),
+            likelihood,
+            optimizer,
+            bound,
+            partial(LadderNormal, dims=latent_dims, width=width),
+            partial(HierarchicalNormal, dims=latent_dims, width=width),
+            scheduler=scheduler,
+            compile=compile,
+            attributes=attributes,
+        )
+
+    def posterior_from(self, h: Tensor, y: Tensor | None) -> Distribution:
+        """q(z | x), which leans on the prior."""
+        prior = self.prior_of(y)
+        assert isinstance(prior, Chain)
+        return self.posterior.given(h, prior)

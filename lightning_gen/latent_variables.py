@@ -1,0 +1,169 @@
+"""`LatentVariableModel`: what families share that have an encoder, a decoder, a likelihood and vectors as latents."""
+
+from abc import ABC
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from lightning_gen.autoencoding import AutoencodingModel
+from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer, draw
+from lightning_gen.errors import UserError
+from lightning_gen.losses.likelihoods import Likelihood
+from lightning_gen.model import Batch, Terms, evaluating
+from lightning_gen.networks.autoencoders import Decoder, Encoder
+from lightning_gen.networks.conditioning import Embed
+from lightning_gen.noise import Noise
+
+if TYPE_CHECKING:
+    from lightning_gen.data import DataModule
+
+LayerFactory = Callable[[int, int | None], VariationalLayer]
+
+
+class LatentVariableModel(AutoencodingModel, ABC):
+    """An encoder with a layer that makes a distribution of codes of its features, a decoder, and a prior of codes.
+
+    Args:
+        encoder: samples to features of the posterior.
+        decoder: makes the network from latents to the likelihood's parameters; conditional when its `num_classes` is
+            set.
+        latent_dim: number of latent variables, ≥ 1.
+        likelihood: p(x | z).
+        posterior: makes q(z | x).
+        prior: makes p(z).
+        prior_features: length of a learnt embedding of `y` that the prior's parameters are linear in; None for a prior
+            that does not depend on `y`.
+        **kwargs: of the family's other base.
+
+    Raises:
+        UserError: if networks are conditioned on different classes, or a prior on none.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Callable[[int, int], Decoder],
+        latent_dim: int,
+        likelihood: Likelihood,
+        posterior: LayerFactory = DiagonalNormal,
+        prior: LayerFactory = StandardNormal,
+        prior_features: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        q = posterior(latent_dim, encoder.num_features)
+        network = decoder(q.decoded_dim, likelihood.num_parameters)
+        super().__init__(num_classes=network.num_classes, **kwargs)
+        if encoder.num_classes not in (None, network.num_classes):
+            raise UserError(
+                f"num_classes of model.init_args.encoder is {encoder.num_classes} but the decoder's is"
+                f" {network.num_classes}: make them equal, or leave the encoder's unset"
+            )
+        if prior_features is not None and network.num_classes is None:
+            raise UserError(
+                f"model.init_args.prior_features is {prior_features}, but the decoder has no num_classes for the prior"
+                " to depend on: set that, or leave prior_features unset"
+            )
+        self.latent_dim = latent_dim
+        self.encoder = encoder
+        self.decoder = network
+        self.likelihood = likelihood
+        self.posterior = q
+        self.prior = prior(latent_dim, prior_features)
+        self.prior_embedding: nn.Module | None = None
+        if prior_features is not None:
+            assert network.num_classes is not None
+            self.prior_embedding = Embed(network.num_classes, prior_features)
+        if self.prior.sample_dim != q.sample_dim:
+            raise UserError(
+                f"latents of the prior {type(self.prior).__name__} have {self.prior.sample_dim} numbers and those of"
+                f" the posterior {type(q).__name__} {q.sample_dim}: choose layers of the same kind"
+            )
+        self.prior.bind(self.posterior_without_condition)
+
+    # ---------------------------------------------------------------- the distributions
+
+    def posterior_of(self, x: Tensor, y: Tensor | None) -> Distribution:
+        """q(z | x, y), of batch shape (B,)."""
+        return self.posterior_from(self.encoder(x, y), y)
+
+    def posterior_from(self, h: Tensor, y: Tensor | None) -> Distribution:
+        """The same of features h (B, F)."""
+        return self.posterior(h)
+
+    def decoded(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The likelihood's parameters (n, P, …) of latents (n, sample_dim)."""
+        return self.decoder(z[:, : self.posterior.decoded_dim], y)
+
+    def posterior_without_condition(self, x: Tensor) -> Distribution:
+        """q(z | x) of inputs (n, …) that a prior has of its own.
+
+        Raises:
+            UserError: if the encoder needs a condition.
+        """
+        if self.encoder.num_classes is not None:
+            raise UserError(
+                f"the prior {type(self.prior).__name__} encodes inputs of its own, which have no classes: leave"
+                " num_classes of model.init_args.encoder unset, or use another prior"
+            )
+        return self.posterior_of(x, None)
+
+    def prior_of(self, y: Tensor | None) -> Distribution:
+        """p(z | y), of batch shape (), or (B,) where it depends on `y`."""
+        return self.prior(None if self.prior_embedding is None else self.prior_embedding(y))
+
+    # ---------------------------------------------------------------- latents and samples
+
+    def latents_of(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """What stands for the posterior, (n, sample_dim)."""
+        return self.posterior.mean(self.posterior_of(x, y))
+
+    def samples_of(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """The mean of p(x | z)."""
+        return self.likelihood.mean(self.decoded(z, y))
+
+    def draw_latents(self, noise: Noise, y: Tensor | None) -> Tensor:
+        """Draws from p(z), (n, sample_dim)."""
+        return draw(self.prior_of(y), noise, 1)[0]
+
+    # ---------------------------------------------------------------- held-out data
+
+    @property
+    def held_out_names(self) -> tuple[str, ...]:
+        """How well samples are reconstructed."""
+        return ("val_reconstruction",)
+
+    def held_out(self, batch: Batch) -> Terms:
+        """(n,) log p(x | z) in nats, z what stands for the posterior."""
+        x, y = batch["x"], self.condition_of(batch)
+        return {"val_reconstruction": self.likelihood(self.decoded(self.latents_of(x, y), y), x)}
+
+    # ---------------------------------------------------------------- set-up
+
+    def check_data(self, data: "DataModule") -> None:
+        """The likelihood must fit the data's values, the encoder their shape, and prior and posterior each other."""
+        self.prior.check_samples(tuple(data.sample_shape))
+        super().check_data(data)
+        examples = data.examples()
+        x, y = examples["x"].to(self.device, self.dtype), self.condition_of(examples)  # type: ignore[arg-type]
+        self.likelihood.check(x)
+        self._check_encoder(x[:2], None if y is None else y[:2].to(self.device), tuple(data.sample_shape))
+
+    @torch.no_grad()
+    def _check_encoder(self, x: Tensor, y: Tensor | None, sample_shape: tuple[int, ...]) -> None:
+        where = "model.init_args.encoder"
+        try:
+            with evaluating(self):
+                found = self.encoder(x, y)
+        except RuntimeError as error:
+            raise UserError(
+                f"{where} cannot read data's samples of shape {sample_shape}: make the sizes in {where}.init_args agree"
+                f" with those of data.init_args ({error})"
+            ) from error
+        if found.shape != (len(x), self.encoder.num_features):
+            raise UserError(
+                f"{where} turns {len(x)} samples into features of shape {tuple(found.shape)} instead of"
+                f" {(len(x), self.encoder.num_features)}: correct its num_features or its forward"
+            )
