@@ -6,7 +6,8 @@
     python scripts/benchmark_step.py --recipe sngan --channels_last --phases 20
 
 Every arm trains the same networks with the same losses, optimisers and averaging on 50,000 uint8 images of noise: a
-DCGAN, or with `--recipe` an SNGAN or a conditional BigGAN, which update the critic five times a step. Rounds are
+DCGAN, or with `--recipe` an SNGAN or a conditional BigGAN, which update the critic five times a step, or the fully
+connected VAE of 784-400-16 units (its loop shows more than any other what the trainer itself costs). Rounds are
 interleaved (A B C D E, A B C D E, …), each from fresh networks, after one of a single step that is not counted. A
 round's time is that from the end of its last warm-up step to the end of its last step, the device synchronised at both.
 Ratios are those of two arms within a round, then the median over rounds.
@@ -45,7 +46,6 @@ from torch import Tensor
 
 from lightning_gen.callbacks import EMA, FiniteGuard, StepProgressBar, Throughput
 from lightning_gen.data import DataModule, Images, Rows, TensorRows
-from lightning_gen.families import GAN
 
 BARS = {"step": 1.05, "throughput": 1.3}
 NUM_IMAGES = 50_000
@@ -57,9 +57,11 @@ NUM_IMAGES = 50_000
 def images(options: argparse.Namespace) -> TensorRows:
     """50,000 images of uint8 noise, with classes where the recipe has them."""
     generator = torch.Generator().manual_seed(0)
-    size = options.image_size
-    x = torch.randint(256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8, generator=generator)
-    if not RECIPES[options.recipe].conditional:
+    size, recipe = options.image_size, RECIPES[options.recipe]
+    x = torch.randint(256, (NUM_IMAGES, recipe.shape[0], size, size), dtype=torch.uint8, generator=generator)
+    if recipe.binary:
+        x = (x // 128) * 255
+    if not recipe.conditional:
         return TensorRows(x)
     return TensorRows(x, torch.randint(NUM_CLASSES, (NUM_IMAGES,), generator=generator))
 
@@ -167,7 +169,7 @@ def train_by_fit(
     usual: bool,
     flip: bool,
     last: bool,
-    prepare: Callable[[GAN], None] = lambda model: None,
+    prepare: Callable[[Any], None] = lambda model: None,
 ) -> None:
     """`Trainer.fit` without validation and checkpoints; `usual` adds what the command adds to every run."""
     recipe = RECIPES[options.recipe]
@@ -346,18 +348,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="timed steps of a round")
     parser.add_argument("--warmup", type=int, default=20, help="steps before them, at least 1")
     parser.add_argument("--phases", type=int, default=0, help="steps of which phases are timed; 0 leaves that out")
-    parser.add_argument("--batch_size", type=int, help="images of an update; 64 for dcgan, else 16")
-    parser.add_argument("--image_size", type=int, default=32)
-    parser.add_argument("--width", type=int, help="of the networks; 64 for dcgan, 256 for sngan, 96 for biggan")
+    parser.add_argument("--batch_size", type=int, help="images of an update; 64 for dcgan, 128 for vae, else 16")
+    parser.add_argument("--image_size", type=int, help="28 for vae, else 32")
+    parser.add_argument(
+        "--width", type=int, help="of the networks: 64 for dcgan, 256 sngan, 96 biggan, 400 vae"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--channels_last", action="store_true", help="keep weights of convolutions channels last")
     parser.add_argument("--output", default="benchmark_step.json", help="the JSON file")
     parser.add_argument("--arm", choices=tuple(ARMS), help="print the peak memory of this arm alone, in MiB")
     options = parser.parse_args()
-    for key in ("batch_size", "width"):
+    recipe = RECIPES[options.recipe]
+    for key, usual in (("batch_size", recipe.batch_size), ("width", recipe.width), ("image_size", recipe.shape[1])):
         if getattr(options, key) is None:
-            setattr(options, key, getattr(RECIPES[options.recipe], key))
+            setattr(options, key, usual)
     return options
 
 

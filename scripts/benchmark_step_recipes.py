@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import relu, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
-from lightning_gen.families import GAN
+from lightning_gen.families import GAN, VAE
 from lightning_gen.losses import Hinge, NonSaturating
+from lightning_gen.losses.likelihoods import Bernoulli
+from lightning_gen.model import GenerativeModel
 from lightning_gen.networks import (
     BigGANDiscriminator,
     BigGANGenerator,
     DCGANDiscriminator,
     DCGANGenerator,
-    Discriminator,
-    Generator,
     ResNetDiscriminator,
     ResNetGenerator,
 )
+from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
 from lightning_gen.networks.sizes import size_plan
 
 NUM_CLASSES = 10
@@ -33,7 +35,8 @@ TOTAL_STEPS = 100_000
 Feed = Iterator[tuple[Tensor, Tensor | None]]
 """Endless batches: (B, 3, H, W) images in [-1, 1], and their (B,) classes if there are any."""
 
-Players = tuple[Generator, Discriminator]
+Players = tuple[Any, Any]
+"""Generator and discriminator, or encoder and decoder."""
 
 
 class Clock:
@@ -72,10 +75,12 @@ class Recipe:
         num_critic_steps: updates of the discriminator, and batches, a step.
         decay: of the averaged generator, or None for no averaging.
         conditional: whether images have classes.
+        shape: channels, and height and width unless others are asked for.
+        binary: whether pixels are black or white.
     """
 
     networks: Callable[[argparse.Namespace], Players]
-    model: Callable[[Players, bool], GAN]
+    model: Callable[[Players, bool], GenerativeModel]
     train_plainly: Callable[[Feed, Clock, argparse.Namespace], None]
     arms: tuple[str, ...] = ("plain", "fit_bare", "fit")
     batch_size: int = 16
@@ -83,6 +88,8 @@ class Recipe:
     num_critic_steps: int = 1
     decay: float | None = None
     conditional: bool = False
+    shape: tuple[int, int] = (3, 32)
+    binary: bool = False
 
 
 def players(options: argparse.Namespace) -> Players:
@@ -236,6 +243,44 @@ def train_biggan_plainly(batches: Feed, clock: Clock, options: argparse.Namespac
         clock.tick()
 
 
+# ---------------------------------------------------------------- VAE
+
+LATENT_DIM = 16
+vae_adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+
+
+def autoencoder(options: argparse.Namespace) -> Players:
+    """One hidden layer each."""
+    shape = [1, options.image_size, options.image_size]
+    return MLPEncoder(shape, options.width, 1), MLPDecoder(LATENT_DIM, 1, shape, options.width, 1)
+
+
+def vae(networks: Players, last: bool) -> VAE:
+    """The model."""
+    encoder, decoder = networks
+    return VAE(encoder, lambda latent_dim, num_parameters: decoder, LATENT_DIM, Bernoulli(), vae_adam)
+
+
+def train_vae_plainly(batches: Feed, clock: Clock, options: argparse.Namespace) -> None:
+    """Kingma and Welling's, as PyTorch's own example has it."""
+    encoder, decoder = players(options)
+    head = torch.nn.Linear(encoder.num_features, 2 * LATENT_DIM, device=options.device)
+    optimizer = vae_adam([*encoder.parameters(), *head.parameters(), *decoder.parameters()])
+    for x, _ in batches:
+        optimizer.zero_grad()
+        with half(options):
+            mean, log_variance = head(encoder(x)).chunk(2, dim=1)
+            z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            logits = decoder(z).float()
+        error = binary_cross_entropy_with_logits(logits[:, 0], (x + 1) / 2, reduction="sum")
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        ((error + kl) / len(x)).backward()
+        optimizer.step()
+        clock.tick()
+        if clock.step == clock.last:
+            return
+
+
 # ---------------------------------------------------------------- all of them
 
 
@@ -276,4 +321,5 @@ RECIPES = {
         decay=0.9999,
         conditional=True,
     ),
+    "vae": Recipe(autoencoder, vae, train_vae_plainly, batch_size=128, width=400, shape=(1, 28), binary=True),
 }
