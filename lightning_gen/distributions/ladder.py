@@ -1,6 +1,7 @@
 """Latents in levels, each of which depends on the one above it (Sønderby et al., "Ladder VAEs", NeurIPS 2016)."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -133,7 +134,7 @@ class LadderNormal(VariationalLayer):
         self.dims = list(dims)
         sizes = [num_features] + [width] * (len(dims) - 1)
         self.up = nn.ModuleList(
-            nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)
         )
         self.heads = nn.ModuleList(Parameters(size, 2, dim) for size, dim in zip(sizes, dims, strict=True))
 
