@@ -1,4 +1,4 @@
-"""Ladder variational autoencoders: latents in levels (Sønderby et al., "Ladder Variational Autoencoders", NeurIPS 2016).
+"""Ladder variational autoencoders: latents in levels (Sønderby et al., NeurIPS 2016, arXiv:1602.02282).
 
     p(x) = ∫ p(x | z_1) p(z_1 | z_2) … p(z_L) dz,     q(z | x) = q(z_L | x) Π_l q(z_l | z_{l+1}, x)
 
