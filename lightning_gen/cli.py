@@ -44,13 +44,13 @@ from lightning_gen.commands.words import (
     as_list,
     check_files,
     check_writable,
-    last_checkpoint,
     number_of_processes,
     option,
     stem,
 )
 from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
+from lightning_gen.files import last_checkpoint
 from lightning_gen.model import GenerativeModel
 from lightning_gen.strategies import FlatReduceStrategy
 

@@ -38,7 +38,7 @@ class CodeMatchingModel(LatentVariableModel, ABC):
 
     def reconstruction_loss_of(self, z: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
         """−E log p(x | z), nats a sample, the mean over the batch."""
-        return -self.likelihood(self.decoder(z, y), x).mean()
+        return -self.likelihood(self.decoded(z, y), x).mean()
 
     @torch.no_grad()
     def prior_codes(self, num: int) -> Tensor:

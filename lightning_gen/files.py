@@ -35,3 +35,9 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest `last.ckpt` of the runs in a folder."""
+    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    return str(found[-1]) if found else None

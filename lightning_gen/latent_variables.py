@@ -128,6 +128,10 @@ class LatentVariableModel(AutoencodingModel, ABC):
         """Draws from p(z), (n, sample_dim)."""
         return draw(self.prior_of(y), noise, 1)[0]
 
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """As the prior has it."""
+        return self.prior.between(a, b, t)
+
     # ---------------------------------------------------------------- held-out data
 
     @property

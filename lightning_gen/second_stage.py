@@ -14,6 +14,7 @@ from lightning_gen.abilities import require
 from lightning_gen.checkpoints import Weights, load
 from lightning_gen.conditions import Attributes
 from lightning_gen.errors import UserError
+from lightning_gen.files import last_checkpoint
 from lightning_gen.model import GenerativeModel
 from lightning_gen.one_loss import OneLossModel
 
@@ -29,7 +30,8 @@ def open_first_stage(
     """The first stage, from its checkpoint or as it is.
 
     Args:
-        given: a checkpoint that `fit` wrote, or the model itself, whose weights come later.
+        given: a checkpoint that `fit` wrote, the folder of its runs for the newest one's last, or the model itself,
+            whose weights come later.
         sample_shape: of one sample; a checkpoint's data tell it.
         weights: `ema` for averaged weights where the checkpoint has them; `raw` for those that were trained.
         ability: protocol of `lightning_gen.abilities` that the model must have.
@@ -44,10 +46,13 @@ def open_first_stage(
     """
     if isinstance(given, str):
         told = f"{WHERE} is {given!r}"
-        if not Path(given).is_file():
-            raise UserError(f"{told}, but there is no such file: give a .ckpt that `fit` wrote")
+        path = last_checkpoint(Path(given)) if Path(given).is_dir() else given
+        if path is None:
+            raise UserError(f"{told}, but no run in that folder has a checkpoint: train the first stage before")
+        if not Path(path).is_file():
+            raise UserError(f"{told}, but there is no such file or folder: train the first stage before")
         try:
-            model, data, _ = load(given, weights)
+            model, data, _ = load(path, weights)
         except UserError as error:
             raise UserError(f"{told}: {error}") from error
         require(model, ability, f"{told}: this family", verb)

@@ -350,9 +350,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--phases", type=int, default=0, help="steps of which phases are timed; 0 leaves that out")
     parser.add_argument("--batch_size", type=int, help="images of an update; 64 for dcgan, 128 for vae, else 16")
     parser.add_argument("--image_size", type=int, help="28 for vae, else 32")
-    parser.add_argument(
-        "--width", type=int, help="of the networks: 64 for dcgan, 256 sngan, 96 biggan, 400 vae"
-    )
+    parser.add_argument("--width", type=int, help="of the networks: 64 for dcgan, 256 sngan, 96 biggan, 400 vae")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--channels_last", action="store_true", help="keep weights of convolutions channels last")

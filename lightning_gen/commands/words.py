@@ -46,12 +46,6 @@ def stem(configs: Any) -> str:
     return paths[0].stem if paths else "run"
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest `last.ckpt` of the runs in a folder."""
-    found = sorted(folder.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    return str(found[-1]) if found else None
-
-
 def check_writable(folder: Path) -> None:
     """Raise `UserError` unless files can be made in a folder."""
     try:

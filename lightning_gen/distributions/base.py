@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 
 from lightning_gen.distributions.precision import full
 from lightning_gen.errors import UserError
+from lightning_gen.latents import slerp
 
 
 class VariationalLayer(nn.Module, ABC):
@@ -55,6 +56,10 @@ class VariationalLayer(nn.Module, ABC):
     def mean(self, distribution: Distribution) -> Tensor:
         """What stands for a distribution that `forward` gave, without noise: (…, sample_dim), by default its mean."""
         return distribution.mean
+
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Latents (n, sample_dim) on the way from `a` to `b`, at t (n,) of it: on a great circle unless overridden."""
+        return slerp(a, b, t)
 
     def bind(self, posterior_of: Callable[[Tensor], Distribution]) -> None:
         """Told by the model, when it is made, how samples (n, …) become posteriors. Most layers need not know.

@@ -127,6 +127,10 @@ class DiscreteLayer(VariationalLayer):
         """Numbers of all one-hot vectors, d · K."""
         return self.latent_dim * self.num_categories
 
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """Straight: on the way the blocks are probabilities."""
+        return torch.lerp(a, b, t[:, None].to(a))
+
     def mean(self, distribution: Distribution) -> Tensor:
         """The most likely one-hot vectors: probabilities are no latent that the decoder knows."""
         assert isinstance(distribution, OneHots)

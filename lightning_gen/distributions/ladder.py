@@ -133,9 +133,7 @@ class LadderNormal(VariationalLayer):
             raise UserError("LadderNormal is a posterior, which needs features: use HierarchicalNormal as prior")
         self.dims = list(dims)
         sizes = [num_features] + [width] * (len(dims) - 1)
-        self.up = nn.ModuleList(
-            nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes)
-        )
+        self.up = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.SiLU()) for a, b in pairwise(sizes))
         self.heads = nn.ModuleList(Parameters(size, 2, dim) for size, dim in zip(sizes, dims, strict=True))
 
     @property

@@ -39,8 +39,8 @@ class LatentDensity(AutoencodingModel, SecondStageModel):
     training starts. Checkpoints hold the first stage, too, and need nothing but themselves.
 
     Args:
-        first_stage: a checkpoint of a family whose latents are vectors. Checkpoints of this family hold the model's own
-            configuration here.
+        first_stage: a checkpoint of a family whose latents are vectors, or the folder of its runs for the newest one's
+            last. Checkpoints of this family hold the model's own configuration here.
         prior: makes p(z), such as a mixture of normal distributions or a flow.
         optimizer: makes the optimiser from the prior's parameters.
         scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.

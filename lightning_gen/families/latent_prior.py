@@ -38,8 +38,8 @@ class LatentPrior(SecondStageModel):
     Checkpoints hold the first stage, too, and need nothing but themselves.
 
     Args:
-        first_stage: a checkpoint of a family with discrete codes. Checkpoints of this family hold the model's own
-            configuration here.
+        first_stage: a checkpoint of a family with discrete codes, or the folder of its runs for the newest one's last.
+            Checkpoints of this family hold the model's own configuration here.
         network: makes the network from the number of codes and the shapes of their maps; conditional when its
             `num_classes` is set, whether or not the first stage is.
         optimizer: makes the optimiser from the network's parameters.

@@ -94,7 +94,7 @@ class RegularisedAutoencoder(LatentVariableModel, OneLossModel):
         z = self.latents_of(x, y)
         if self.training:
             self._follow(z)
-        reconstruction = self.likelihood(self.decoder(z, y), x).mean()
+        reconstruction = self.likelihood(self.decoded(z, y), x).mean()
         size = 0.5 * z.square().sum(dim=1).mean()
         terms = {"reconstruction": reconstruction, "code_size": size}
         total = self.code_weight * size - reconstruction

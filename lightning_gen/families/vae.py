@@ -8,11 +8,13 @@ Likelihood, posterior, prior and bound are four choices of their own.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
+from torch.distributions import kl_divergence
 
 from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer
 from lightning_gen.losses.bounds import ELBO, Bound
@@ -90,4 +92,7 @@ class VAE(VariationalModel, OneLossModel):
         self.bound.learn(len(data.split("train")))
         examples = {name: value[:2].to(self.device) for name, value in data.examples(2).items()}
         with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(self):
-            self.bound(self.inference(examples["x"].to(self.dtype), self.condition_of(examples)))
+            inference = self.inference(examples["x"].to(self.dtype), self.condition_of(examples))
+            self.bound(inference)
+            with suppress(NotImplementedError):  # one that is infinite is said to be; an estimate would not show it
+                kl_divergence(inference.posterior, inference.prior)

@@ -1,9 +1,11 @@
 """A prior over codes: its likelihood, its frozen first stage, and checkpoints that need nothing beside them."""
 
 import json
+import os
 from functools import partial
 from itertools import product
 from math import log
+from pathlib import Path
 
 import pytest
 import torch
@@ -216,6 +218,23 @@ def test_a_path_and_a_model_make_the_same(save):
 def test_a_missing_first_stage_is_named():
     with pytest.raises(UserError, match=r"model.init_args.first_stage is 'absent.ckpt'.*no such file"):
         LatentPrior("absent.ckpt", TinyTokens, ADAM)
+
+
+def test_a_folder_of_runs_stands_for_the_newest_ones_last_checkpoint(save, tmp_path):
+    stage = TinyCodes(ADAM, 5)
+    made = Path(save("a.ckpt", stage, STAGE))
+    folder = tmp_path / "runs" / "first"
+    with pytest.raises(UserError, match="no such file or folder"):
+        from_path(str(folder))
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match="no run in that folder"):
+        from_path(str(folder))
+    for k, version in enumerate(("version_1", "version_0")):  # the newest by time, not by name
+        target = folder / version / "checkpoints" / "last.ckpt"
+        target.parent.mkdir(parents=True)
+        target.write_bytes(made.read_bytes() if version == "version_0" else b"")
+        os.utime(target, (k, k))
+    assert torch.equal(from_path(str(folder)).first_stage.levels, stage.levels)
 
 
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path):

@@ -10,7 +10,7 @@ from lightning_gen.data import Digits, Thresholded
 from lightning_gen.distributions import DiagonalNormal
 from lightning_gen.errors import UserError
 from lightning_gen.families import VAE, LadderVAE
-from lightning_gen.losses.bounds import ELBO, MonteCarlo
+from lightning_gen.losses.bounds import ELBO, IWAE, MonteCarlo
 from lightning_gen.losses.likelihoods import Bernoulli
 from lightning_gen.model import GenerativeModel
 from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
@@ -202,3 +202,21 @@ def test_a_ladder_is_trained_by_any_bound(batch):
         assert model.reconstruct(batch["x"]).shape == (8, *IMAGE)
         x = model.sample(5, seeds=sample_seeds(0, torch.arange(5)))
         assert x.shape == (5, *IMAGE)
+
+
+def test_a_divergence_that_is_infinite_is_refused_however_it_is_estimated():
+    from lightning_gen.distributions import RectifiedNormal
+
+    for bound in (ELBO(kl=MonteCarlo()), IWAE(3)):
+        with pytest.raises(UserError, match="RectifiedNormal"):
+            vae(posterior=RectifiedNormal, bound=bound).check_data(binary())
+
+
+def test_ways_between_discrete_latents_stay_among_probabilities():
+    from lightning_gen.distributions import GumbelSoftmax, UniformCategorical
+
+    model = vae(posterior=partial(GumbelSoftmax, num_categories=4), prior=partial(UniformCategorical, num_categories=4))
+    a, b = (model.draw_latents(Noise(sample_seeds(k, torch.arange(5))), None) for k in (0, 1))
+    z = model.between(a, b, torch.full((5,), 0.3))
+    torch.testing.assert_close(z.view(5, 2, 4).sum(-1), torch.ones(5, 2))
+    torch.testing.assert_close(z, 0.7 * a + 0.3 * b)
