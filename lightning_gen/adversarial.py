@@ -4,7 +4,6 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -13,8 +12,7 @@ from torch.optim import Optimizer
 
 from lightning_gen.errors import UserError
 from lightning_gen.model import Batch, GenerativeModel, Terms
-
-_PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+from lightning_gen.precision import PRECISIONS, check_precision
 
 
 class AdversarialModel(GenerativeModel, ABC):
@@ -60,11 +58,8 @@ class AdversarialModel(GenerativeModel, ABC):
                 "trainer.strategy is ddp, whose reducer waits for parameters that rest in an adversarial step: leave it"
                 " at auto or set flat_reduce"
             )
-        if self.trainer.precision not in _PRECISIONS:
-            raise UserError(
-                f"trainer.precision is {self.trainer.precision}: penalties need gradients that are not scaled, and"
-                f" averages more bits than weights of 16; use any of {', '.join(_PRECISIONS)}"
-            )
+        unscaled = [precision for precision in PRECISIONS if precision != "16-mixed"]
+        check_precision(self.trainer.precision, unscaled if stage == "fit" else PRECISIONS)
         super().setup(stage)
 
     @property
@@ -141,11 +136,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for p in parameters:
             p.requires_grad_(True)
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _nothing() -> None:

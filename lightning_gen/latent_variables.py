@@ -2,14 +2,14 @@
 
 from abc import ABC
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from lightning_gen.autoencoding import AutoencodingModel
-from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer, draw
+from lightning_gen.distributions import DiagonalNormal, RunningNormal, StandardNormal, VariationalLayer, draw
 from lightning_gen.errors import UserError
 from lightning_gen.losses.likelihoods import Likelihood
 from lightning_gen.model import Batch, Terms, evaluating
@@ -36,11 +36,17 @@ class LatentVariableModel(AutoencodingModel, ABC):
         prior: makes p(z).
         prior_features: length of a learnt embedding of `y` that the prior's parameters are linear in; None for a prior
             that does not depend on `y`.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         **kwargs: of the family's other base.
 
+    Attributes:
+        shows_codes: whether the prior is shown the codes of training, as `RunningNormal` needs.
+
     Raises:
-        UserError: if networks are conditioned on different classes, or a prior on none.
+        UserError: if networks are conditioned on different classes, a prior on none, or on less than one number.
     """
+
+    shows_codes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class LatentVariableModel(AutoencodingModel, ABC):
         posterior: LayerFactory = DiagonalNormal,
         prior: LayerFactory = StandardNormal,
         prior_features: int | None = None,
+        sample_noise: bool = False,
         **kwargs: Any,
     ) -> None:
         q = posterior(latent_dim, encoder.num_features)
@@ -66,20 +73,30 @@ class LatentVariableModel(AutoencodingModel, ABC):
                 f"model.init_args.prior_features is {prior_features}, but the decoder has no num_classes for the prior"
                 " to depend on: set that, or leave prior_features unset"
             )
-        self.latent_dim = latent_dim
+        if prior_features is not None and prior_features < 1:
+            raise UserError(f"model.init_args.prior_features is {prior_features}: it must be at least 1, or unset")
+        self.latent_dim = q.sample_dim
         self.encoder = encoder
         self.decoder = network
         self.likelihood = likelihood
         self.posterior = q
         self.prior = prior(latent_dim, prior_features)
+        self.sample_noise = sample_noise
         self.prior_embedding: nn.Module | None = None
         if prior_features is not None:
             assert network.num_classes is not None
             self.prior_embedding = Embed(network.num_classes, prior_features)
         if self.prior.sample_dim != q.sample_dim:
             raise UserError(
-                f"latents of the prior {type(self.prior).__name__} have {self.prior.sample_dim} numbers and those of"
-                f" the posterior {type(q).__name__} {q.sample_dim}: choose layers of the same kind"
+                f"model.init_args.prior is {type(self.prior).__name__}, whose {latent_dim} latents are"
+                f" {self.prior.sample_dim} numbers, but model.init_args.posterior is {type(q).__name__}, whose latents"
+                f" are {q.sample_dim}: give discrete layers, such as GumbelSoftmax and UniformCategorical, the same"
+                " num_categories, and any other layer one of its kind"
+            )
+        if isinstance(self.prior, RunningNormal) and not self.shows_codes:
+            raise UserError(
+                "model.init_args.prior is RunningNormal, which follows the codes of training, but"
+                f" {type(self).__name__} does not show it any: use StandardNormal, or the family RegularisedAutoencoder"
             )
         self.prior.bind(self.posterior_without_condition)
 
@@ -116,6 +133,16 @@ class LatentVariableModel(AutoencodingModel, ABC):
 
     # ---------------------------------------------------------------- latents and samples
 
+    @property
+    def varied_dim(self) -> int:
+        """See `lightning_gen.abilities.HasVectorLatents`."""
+        return self.posterior.decoded_dim if self.posterior.is_euclidean else 0
+
+    @property
+    def encodes_condition(self) -> bool:
+        """Whether the encoder is conditional, too."""
+        return self.encoder.num_classes is not None
+
     def latents_of(self, x: Tensor, y: Tensor | None) -> Tensor:
         """What stands for the posterior, (n, sample_dim)."""
         return self.posterior.mean(self.posterior_of(x, y))
@@ -123,6 +150,11 @@ class LatentVariableModel(AutoencodingModel, ABC):
     def samples_of(self, z: Tensor, y: Tensor | None) -> Tensor:
         """The mean of p(x | z)."""
         return self.likelihood.mean(self.decoded(z, y))
+
+    def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
+        """Decoded draws from the prior: of p(x | z) the mean, or, with `sample_noise`, draws."""
+        z = self.draw_latents(noise, y)
+        return self.likelihood.draw(self.decoded(z, y), noise) if self.sample_noise else self.samples_of(z, y)
 
     def draw_latents(self, noise: Noise, y: Tensor | None) -> Tensor:
         """Draws from p(z), (n, sample_dim)."""

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from lightning_gen.model import Batch, GenerativeModel, Terms
 from lightning_gen.optimizers import make_optimizers
+from lightning_gen.precision import check_precision
 
 
 class OneLossModel(GenerativeModel, ABC):
@@ -42,6 +43,11 @@ class OneLossModel(GenerativeModel, ABC):
             logged = {name: term.detach() for name, term in ({"loss": total} | terms).items()}
             self.log_dict(logged, prog_bar=True, batch_size=len(batch["x"]))
         return total
+
+    def setup(self, stage: str) -> None:
+        """Refuse weights of 16 bits, then check the data."""
+        check_precision(self.trainer.precision)
+        super().setup(stage)
 
     def configure_optimizers(self) -> Any:
         """One optimiser of all parameters, and its schedule."""

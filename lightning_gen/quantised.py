@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lightning_gen.autoencoding import AutoencodingModel
+from lightning_gen.conditions import check_given
 from lightning_gen.distributions.quantisers import Quantised, Quantiser
 from lightning_gen.errors import UserError
 from lightning_gen.losses.likelihoods import Likelihood
@@ -20,8 +21,6 @@ from lightning_gen.noise import Noise
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
-
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 
 
 class QuantisedModel(AutoencodingModel, ABC):
@@ -61,6 +60,7 @@ class QuantisedModel(AutoencodingModel, ABC):
                     f" decoder's is {decoder.num_classes}: make them equal, or leave the former unset"
                 )
         self.sample_shape = tuple(sample_shape)
+        self._encoders_conditional = any(network.num_classes is not None for network in encoders)
         self.decoder = decoder
         self.likelihood = likelihood
 
@@ -83,6 +83,11 @@ class QuantisedModel(AutoencodingModel, ABC):
         return -self.likelihood(self.decoder(z, y), x)
 
     # ---------------------------------------------------------------- latents and samples
+
+    @property
+    def encodes_condition(self) -> bool:
+        """Whether any encoder is conditional, too."""
+        return self._encoders_conditional
 
     def latents_of(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The decoder's input, (n, d, h, w)."""
@@ -128,12 +133,16 @@ class QuantisedModel(AutoencodingModel, ABC):
     @torch.no_grad()
     def codes(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """See `lightning_gen.abilities.HasCodes`."""
+        if self.encodes_condition:
+            check_given(y, "codes")
         with evaluating(self):
             return torch.cat([level.codes.flatten(1) for level in self.quantise(x, y)], dim=1)
 
     @torch.no_grad()
     def decode_codes(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
         """See `lightning_gen.abilities.HasCodes`; of samples of `sample_shape`."""
+        if self.decodes_condition:
+            check_given(y, "decode_codes")
         with evaluating(self):
             return self.samples_of(self.latents_of_codes(codes), y)
 
@@ -157,15 +166,24 @@ class QuantisedModel(AutoencodingModel, ABC):
         error = (self.likelihood.mean(parameters) - x).square().flatten(1).mean(1)
         return {"val_reconstruction": self.likelihood(parameters, x), "val_mse": error}
 
+    # ---------------------------------------------------------------- the log
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Codes are counted for the log in steps that are logged."""
+        super().on_train_batch_start(batch, batch_idx)
+        for quantiser in self.quantisers:
+            quantiser.counting = self.logs_this_step
+
+    def on_train_end(self) -> None:
+        """Whoever asks for a loss outside training wants all its terms."""
+        super().on_train_end()
+        for quantiser in self.quantisers:
+            quantiser.counting = True
+
     # ---------------------------------------------------------------- set-up
 
     def setup(self, stage: str) -> None:
-        """Refuse precisions that moving averages cannot follow in, then check the data."""
-        if self.trainer.precision not in _PRECISIONS:
-            raise UserError(
-                f"trainer.precision is {self.trainer.precision}: codebooks move by less than weights of 16 bits can"
-                f" show; use any of {', '.join(_PRECISIONS)}"
-            )
+        """Check the data, and that a batch can start the codebooks."""
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:

@@ -20,7 +20,8 @@ class FlatReduceStrategy(DDPStrategy):
     """One process a device; gradients are averaged once an optimiser step, when it is taken.
 
     Training equals that of one process on the concatenated batch, batch statistics aside. Floating-point buffers
-    (running statistics) are averaged with the gradients, so that all ranks hold the same model.
+    (running statistics) of modules in training mode are averaged with the gradients, so that all ranks hold the same
+    model; those of modules in evaluation mode, such as a frozen first stage, are left as they are, bit for bit.
     Registered as `flat_reduce` (and `flat_reduce_spawn` for Python sessions without a script).
     """
 
@@ -43,11 +44,12 @@ class FlatReduceStrategy(DDPStrategy):
         return super().optimizer_step(optimizer, closure_and_reduce, model, **kwargs)
 
     def average(self, optimizer: Optimizer) -> None:
-        """Replace gradients, and floating-point buffers beside them, by their means over the processes."""
+        """Replace gradients, and running statistics beside them, by their means over the processes."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         assert isinstance(self.model, nn.Module)
-        buffers = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
-        for tensors in _by_kind((*gradients, *buffers)):
+        training = (module for module in self.model.modules() if module.training)
+        held = {id(b): b for module in training for b in module.buffers(recurse=False) if b.is_floating_point()}
+        for tensors in _by_kind((*gradients, *held.values())):
             flat = _flatten(tensors)
             dist.all_reduce(flat)
             _copy(tensors, flat.div_(dist.get_world_size()))

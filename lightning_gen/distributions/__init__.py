@@ -3,6 +3,7 @@
 from lightning_gen.distributions.base import Parameters, VariationalLayer
 from lightning_gen.distributions.categorical import GumbelSoftmax, StraightThroughCategorical, UniformCategorical
 from lightning_gen.distributions.deterministic import Deterministic
+from lightning_gen.distributions.fixed_mixture import FixedMixture, RingMixture
 from lightning_gen.distributions.flow import AutoregressiveFlow, InverseAutoregressiveFlow, RealNVPFlow
 from lightning_gen.distributions.horseshoe import Horseshoe, StandardHorseshoe
 from lightning_gen.distributions.hyperspherical import UniformSphere, VonMisesFisher
@@ -21,6 +22,7 @@ __all__ = [
     "Deterministic",
     "DiagonalLaplace",
     "DiagonalNormal",
+    "FixedMixture",
     "FullNormal",
     "GumbelSoftmax",
     "Horseshoe",
@@ -31,6 +33,7 @@ __all__ = [
     "PiecewiseNormal",
     "RealNVPFlow",
     "RectifiedNormal",
+    "RingMixture",
     "RunningNormal",
     "SplitNormal",
     "StandardHorseshoe",

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from lightning_gen.distributions.precision import full
 from lightning_gen.errors import UserError
 from lightning_gen.latents import slerp
+from lightning_gen.precision import full
 
 
 class VariationalLayer(nn.Module, ABC):
@@ -24,6 +25,13 @@ class VariationalLayer(nn.Module, ABC):
         latent_dim: number d of latent variables, ≥ 1.
         num_features: length F of the features that parameters are linear in; None for none.
     """
+
+    log_prob_fault: ClassVar[str | None] = None
+    """Why gradients through samples into log-probabilities are wrong, to end "log-probabilities of samples …"; None
+    where they are right. Bounds that need them are refused with such a layer."""
+
+    is_euclidean: ClassVar[bool] = True
+    """Whether each number of a sample may be varied alone; not of one-hot vectors, nor of points on a sphere."""
 
     def __init__(self, latent_dim: int, num_features: int | None = None) -> None:
         super().__init__()
@@ -66,6 +74,12 @@ class VariationalLayer(nn.Module, ABC):
 
         Args:
             posterior_of: a method of the model, so that a copy of the model binds the copy of the layer to itself.
+        """
+
+    def check_prior(self, prior: Distribution) -> None:
+        """Raise `UserError` if the divergence from a prior is infinite, and torch's `kl_divergence` does not say so.
+
+        Told before training, of a posterior. Most layers know of no such prior.
         """
 
     def check_samples(self, sample_shape: tuple[int, ...]) -> None:

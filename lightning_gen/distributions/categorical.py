@@ -117,6 +117,8 @@ class DiscreteLayer(VariationalLayer):
         UserError: if there are fewer than two categories.
     """
 
+    is_euclidean = False
+
     def __init__(self, latent_dim: int, num_features: int | None = None, num_categories: int = 10) -> None:
         super().__init__(latent_dim, num_features)
         check_at_least(self, 2, num_categories=num_categories)
@@ -173,8 +175,8 @@ class StraightThroughCategorical(DiscreteLayer):
 class GumbelSoftmax(StraightThroughCategorical):
     """Samples that are relaxed in training mode and hard in evaluation mode.
 
-    Log-probabilities, and so divergences estimated by Monte Carlo, are exact for hard samples; in training `ClosedForm`
-    is better, which is exact, too.
+    Log-probabilities are exact for hard samples, and no density of relaxed ones: bounds that are trained need the
+    closed form of the divergence.
 
     Args:
         latent_dim: number d of variables.
@@ -185,6 +187,8 @@ class GumbelSoftmax(StraightThroughCategorical):
     Raises:
         UserError: if a number is out of its range.
     """
+
+    log_prob_fault = "are no densities of relaxed points"
 
     def __init__(
         self, latent_dim: int, num_features: int | None = None, num_categories: int = 10, temperature: float = 1.0

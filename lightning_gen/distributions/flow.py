@@ -9,11 +9,11 @@ from torch.distributions import Distribution
 
 from lightning_gen.distributions.base import VariationalLayer
 from lightning_gen.distributions.normal import DiagonalNormal, StandardNormal
-from lightning_gen.distributions.precision import exact, full
 from lightning_gen.distributions.seeded import draw
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
 from lightning_gen.noise import Noise
+from lightning_gen.precision import exact, full
 
 if TYPE_CHECKING:
     from zuko.lazy import LazyTransform

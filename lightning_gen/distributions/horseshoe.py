@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, constraints, register_kl
+from torch.distributions import Cauchy, Distribution, Independent, MixtureSameFamily, StudentT, constraints
 
 from lightning_gen.distributions.base import VariationalLayer, unconditional
 from lightning_gen.distributions.pushforward import Pushforward, ScaledLayer
@@ -69,10 +69,30 @@ class HorseshoeDistribution(Pushforward):
         return self.loc
 
 
+_HEAVY = (HorseshoeDistribution, Cauchy, StudentT)
+"""Distributions whose log-density has an expectation under a horseshoe."""
+
+
 class _HorseshoeLayer(VariationalLayer):
     def mean(self, distribution: Distribution) -> Tensor:
         """The median μ: there is no mean."""
         return distribution.mode
+
+    def check_prior(self, prior: Distribution) -> None:
+        """Log-densities of normal and of Laplace tails have no expectation, since a horseshoe has not even a mean.
+
+        Raises:
+            UserError: if the prior has other tails than a horseshoe, or a mixture of horseshoes.
+        """
+        tails = prior
+        while isinstance(tails, Independent | MixtureSameFamily):
+            tails = tails.base_dist if isinstance(tails, Independent) else tails.component_distribution
+        if not isinstance(tails, _HEAVY):
+            raise UserError(
+                f"the KL divergence of a posterior {type(self).__name__} from a prior {type(tails).__name__} is"
+                " infinite, since a horseshoe has neither mean nor variance: set model.init_args.prior to Horseshoe or"
+                " StandardHorseshoe"
+            )
 
 
 class StandardHorseshoe(_HorseshoeLayer):
@@ -103,7 +123,7 @@ class Horseshoe(_HorseshoeLayer, ScaledLayer):
     """The horseshoe around μ with scale τ, μ and log τ² linear in the features or learnt.
 
     As a prior, learnt or fixed, it suits a posterior of any kind, under a bound with `MonteCarlo`. As a posterior it
-    needs a prior with tails as heavy, such as another horseshoe, since from a normal its divergence is infinite; and a
+    needs a prior with tails as heavy, such as another horseshoe, since from any other its divergence is infinite; and a
     decoder or a likelihood that is bounded, since squares of its samples have no expectation.
 
     Args:
@@ -117,11 +137,3 @@ class Horseshoe(_HorseshoeLayer, ScaledLayer):
         """Of batch shape (B,), or ()."""
         loc, scale = self.loc_and_scales(h)
         return Independent(HorseshoeDistribution(loc, scale, validate_args=False), 1, validate_args=False)
-
-
-@register_kl(HorseshoeDistribution, Normal)
-def _(q: HorseshoeDistribution, p: Normal) -> Tensor:
-    raise UserError(
-        "the KL divergence of a posterior Horseshoe from a normal prior is infinite, since a horseshoe has no variance:"
-        " set model.init_args.prior to Horseshoe or StandardHorseshoe"
-    )

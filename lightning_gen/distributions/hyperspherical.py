@@ -13,11 +13,11 @@ from torch.distributions import Distribution, constraints, register_kl
 from torch.nn.functional import normalize, softplus
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer, unconditional
-from lightning_gen.distributions.precision import full
 from lightning_gen.distributions.pushforward import Pushforward, refuse_divergence
 from lightning_gen.distributions.special import bessel_ratio, log_bessel, normal_cdf
 from lightning_gen.distributions.spherical_angles import NUM_PROPOSALS, angle_speed, first_angle, precise, proposals
 from lightning_gen.losses.arguments import check_above, check_at_least
+from lightning_gen.precision import full
 
 
 class SphericalDistribution(Pushforward):
@@ -135,6 +135,7 @@ class UniformSphere(VariationalLayer):
         num_features: None; it does not depend on anything.
     """
 
+    is_euclidean = False
     zeros: Tensor
 
     def __init__(self, latent_dim: int, num_features: int | None = None) -> None:
@@ -159,6 +160,8 @@ class VonMisesFisher(VariationalLayer):
         min_concentration: > 0; κ is at least this.
         max_concentration: κ is at most this.
     """
+
+    is_euclidean = False
 
     def __init__(
         self,

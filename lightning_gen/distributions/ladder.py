@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
-from torch.distributions.kl import kl_divergence, register_kl
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer, unconditional
 from lightning_gen.distributions.seeded import draw
@@ -41,11 +40,14 @@ class Chain(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Summed over levels."""
-        *below, z = value.split(self.dims, dim=-1)
-        total = self.top.log_prob(z).sum(-1)
-        for part, level in zip(reversed(below), reversed(self.levels), strict=True):
-            total, z = total + level(z).log_prob(part).sum(-1), part
-        return total
+        parts = value.split(self.dims, dim=-1)
+        terms = [level.log_prob(part).sum(-1) for level, part in zip(self.conditionals(value), parts, strict=True)]
+        return torch.stack(terms).sum(0)
+
+    def conditionals(self, value: Tensor) -> list[Normal]:
+        """Of each level given the one above it in a value (…, d), lowest first; of independent numbers."""
+        above = value.split(self.dims, dim=-1)[1:]
+        return [*(level(z) for level, z in zip(self.levels, above, strict=True)), self.top]
 
     @property
     def mean(self) -> Tensor:
@@ -68,18 +70,6 @@ def _(distribution: Chain, noise: Noise, num: int) -> Tensor:
         return level.loc + level.scale * epsilon
 
     return distribution._down(z, pick)
-
-
-@register_kl(Chain, Chain)
-def _kl_chain_chain(q: Chain, p: Chain) -> Tensor:
-    """An estimate from one draw: each level's divergence in closed form, at latents above it that are drawn from q."""
-    z = q.top.rsample()
-    total = kl_divergence(q.top, p.top).sum(-1)
-    for below, prior in zip(reversed(q.levels), reversed(p.levels), strict=True):
-        level = below(z)
-        total = total + kl_divergence(level, prior(z)).sum(-1)
-        z = level.rsample()
-    return total
 
 
 class HierarchicalNormal(VariationalLayer):

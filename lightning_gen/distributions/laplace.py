@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Laplace, Normal, register_kl
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer, unconditional
+from lightning_gen.losses.arguments import check_above
 
 
 class StandardLaplace(VariationalLayer):
@@ -44,6 +45,7 @@ class DiagonalLaplace(VariationalLayer):
         max_log_scale: float = 10.0,
     ) -> None:
         super().__init__(latent_dim, num_features)
+        check_above(self, min_log_scale, max_log_scale=max_log_scale)
         self.bounds = min_log_scale, max_log_scale
         self.parameters_of = Parameters(num_features, 2, latent_dim)
 

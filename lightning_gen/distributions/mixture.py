@@ -9,10 +9,10 @@ from torch.distributions import Categorical, Distribution, Independent, MixtureS
 from torch.nn.functional import pad
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer
-from lightning_gen.distributions.precision import exact, full
 from lightning_gen.distributions.seeded import draw, take
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_above, check_at_least
 from lightning_gen.noise import Noise
+from lightning_gen.precision import exact, full
 
 _NUMBERS_AT_A_TIME = 2**24
 
@@ -146,6 +146,7 @@ class NormalMixture(VariationalLayer):
         super().__init__(latent_dim, num_features)
         check_at_least(self, 1, num_components=num_components)
         check_at_least(self, 0, spread=spread)
+        check_above(self, min_log_variance, max_log_variance=max_log_variance)
         self.bounds = min_log_variance, max_log_variance
         self.sizes = [1, latent_dim, latent_dim]
         start = torch.zeros(num_components, sum(self.sizes))

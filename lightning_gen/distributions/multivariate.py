@@ -17,7 +17,7 @@ from torch.distributions import (
     register_kl,
 )
 
-from lightning_gen.distributions.precision import exact, full
+from lightning_gen.precision import exact, full
 
 
 class Full(MultivariateNormal):

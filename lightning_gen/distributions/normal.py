@@ -7,6 +7,7 @@ from torch.distributions import Distribution, Independent, Normal
 from lightning_gen.distributions.base import Parameters, VariationalLayer, unconditional
 from lightning_gen.distributions.multivariate import Full, LowRank
 from lightning_gen.errors import UserError
+from lightning_gen.losses.arguments import check_above
 
 
 class StandardNormal(VariationalLayer):
@@ -42,6 +43,7 @@ class DiagonalNormal(VariationalLayer):
         max_log_variance: float = 20.0,
     ) -> None:
         super().__init__(latent_dim, num_features)
+        check_above(self, min_log_variance, max_log_variance=max_log_variance)
         self.bounds = min_log_variance, max_log_variance
         self.parameters_of = Parameters(num_features, 2, latent_dim)
 
@@ -77,6 +79,7 @@ class LowRankNormal(VariationalLayer):
         super().__init__(latent_dim, num_features)
         if not 1 <= rank <= latent_dim:
             raise UserError(f"LowRankNormal.rank is {rank}: it must be from 1 to latent_dim, {latent_dim}")
+        check_above(self, min_log_variance, max_log_variance=max_log_variance)
         self.bounds = min_log_variance, max_log_variance
         start = torch.zeros(2 + rank, latent_dim)
         start[2:].normal_(0.0, 0.1)  # at W = 0 there would be no gradient with respect to it
@@ -111,6 +114,7 @@ class FullNormal(VariationalLayer):
         max_log_variance: float = 20.0,
     ) -> None:
         super().__init__(latent_dim, num_features)
+        check_above(self, min_log_variance, max_log_variance=max_log_variance)
         self.bounds = min_log_variance, max_log_variance
         self.register_buffer("below", torch.tril_indices(latent_dim, latent_dim, -1), persistent=False)
         self.sizes = [latent_dim, latent_dim, self.below.shape[1]]

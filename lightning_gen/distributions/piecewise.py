@@ -12,12 +12,12 @@ from torch.distributions import Distribution, Independent, Normal, constraints, 
 from torch.special import ndtri
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer
-from lightning_gen.distributions.precision import full
 from lightning_gen.distributions.pushforward import Pushforward, scale_of
 from lightning_gen.distributions.special import normal_cdf
 from lightning_gen.distributions.truncated import FAR, Piece
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_above, check_at_least
+from lightning_gen.precision import full
 
 
 class PiecewiseNormalDistribution(Pushforward):
@@ -172,6 +172,8 @@ class PiecewiseNormal(VariationalLayer):
         min_log_variance: log σ_k² is at least this.
         max_log_variance: and at most this.
     """
+
+    log_prob_fault = "jump at the knots"
 
     def __init__(
         self,

@@ -7,11 +7,11 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, register_kl
 
 from lightning_gen.distributions.base import Parameters, VariationalLayer
-from lightning_gen.distributions.precision import full
 from lightning_gen.distributions.seeded import _shape, draw, normal
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_above
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 
 class Pushforward(Distribution, ABC):

@@ -16,6 +16,8 @@ from lightning_gen.distributions.base import VariationalLayer, unconditional
 from lightning_gen.distributions.pushforward import Pushforward, ScaledLayer, refuse_divergence
 from lightning_gen.distributions.special import normal_cdf
 
+_JUMPS = "jump between the atom at 0 and the density above"
+
 
 class RectifiedNormalDistribution(Pushforward):
     """z = max(0, μ + σε): 0 with probability Φ(−μ/σ), otherwise of the density of N(μ, σ²).
@@ -70,6 +72,7 @@ def _masses(alpha: Tensor) -> tuple[Tensor, Tensor]:
 class StandardRectifiedNormal(VariationalLayer):
     """max(0, x) of x ~ N(0, I), for sparse non-negative latents; nothing is learnt."""
 
+    log_prob_fault = _JUMPS
     zeros: Tensor
 
     def __init__(self, latent_dim: int, num_features: int | None = None) -> None:
@@ -94,6 +97,8 @@ class RectifiedNormal(ScaledLayer):
         min_log_variance: log σ² is at least this.
         max_log_variance: and at most this.
     """
+
+    log_prob_fault = _JUMPS
 
     def forward(self, h: Tensor | None = None) -> Distribution:
         """Of batch shape (B,), or ()."""

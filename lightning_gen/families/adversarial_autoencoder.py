@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from lightning_gen.adversarial_codes import AdversarialCodesModel
-from lightning_gen.distributions import Deterministic, StandardNormal, VariationalLayer
+from lightning_gen.conditions import Attributes
+from lightning_gen.distributions import Deterministic, FixedMixture, StandardNormal, VariationalLayer
 from lightning_gen.errors import UserError
 from lightning_gen.latent_discriminator import check_scores, scores
 from lightning_gen.losses.adversarial import AdversarialLoss
@@ -39,7 +41,8 @@ class AdversarialAutoencoder(AdversarialCodesModel):
     the encoder (regularisation).
 
     With classes: a conditional decoder leaves the codes what classes do not say, the style (§4 of the paper); where the
-    discriminator is conditional too, the codes of each class are moved onto the prior by themselves.
+    discriminator is conditional too, the codes of each class are moved onto the prior by themselves; or, with
+    `label_informed`, each onto a component of its own of a mixture (§2.3, whose decoder is not told of classes).
 
     Args:
         encoder: samples to features of the code.
@@ -52,7 +55,10 @@ class AdversarialAutoencoder(AdversarialCodesModel):
         discriminator_optimizer: makes the discriminator's.
         encoder_optimizer: makes that of the regularisation, from the parameters of the encoder.
         posterior: makes q(z | x): codes without noise, or a distribution such as `DiagonalNormal`.
-        prior: makes p(z); any without parameters that has a sampler.
+        prior: makes p(z); any that has a sampler, such as `RingMixture`. Parameters stay what they are at first.
+        label_informed: the codes of class k, and samples of it, belong to component k of the prior, which must be a
+            `FixedMixture` with as many components as there are classes.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         autoencoder_scheduler: makes a learning rate schedule, stepped once a step; None for a constant rate.
         discriminator_scheduler: likewise.
         encoder_scheduler: likewise.
@@ -63,8 +69,9 @@ class AdversarialAutoencoder(AdversarialCodesModel):
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Raises:
-        UserError: if networks are conditioned on different classes, the prior has parameters, latents of prior and
-            posterior have different lengths, or a count is below 1.
+        UserError: if networks are conditioned on different classes, the prior moves with the encoder or has no
+            component for each class where it is to have one, latents of prior and posterior have different lengths, or
+            a count is below 1.
     """
 
     def __init__(
@@ -88,6 +95,8 @@ class AdversarialAutoencoder(AdversarialCodesModel):
         gradient_clip_val: float | None = None,
         compile: list[str] | None = None,
         attributes: list[str] | None = None,
+        label_informed: bool = False,
+        sample_noise: bool = False,
     ) -> None:
         super().__init__(
             encoder,
@@ -96,6 +105,7 @@ class AdversarialAutoencoder(AdversarialCodesModel):
             likelihood,
             posterior,
             prior,
+            sample_noise=sample_noise,
             optimizers=(autoencoder_optimizer, discriminator_optimizer, encoder_optimizer),
             schedulers=(autoencoder_scheduler, discriminator_scheduler, encoder_scheduler),
             num_critic_steps=num_critic_steps,
@@ -111,6 +121,29 @@ class AdversarialAutoencoder(AdversarialCodesModel):
                 f"num_classes of model.init_args.discriminator is {self.discriminator.num_classes} but the decoder's is"
                 f" {self.num_classes}: make them equal, or leave the discriminator's unset"
             )
+
+        self.label_informed = label_informed
+        if label_informed:
+            self._check_components()
+
+    def _check_components(self) -> None:
+        count = self.prior.num_components if isinstance(self.prior, FixedMixture) else None
+        told = self.discriminator.num_classes is not None and not isinstance(self.condition, Attributes)
+        if not told or count != self.num_classes:
+            found = "no components of its own" if count is None else f"{count} components"
+            raise UserError(
+                f"model.init_args.label_informed is true, but the prior {type(self.prior).__name__} has {found}: use a"
+                " RingMixture or FixedMixture with one for each of the num_classes of decoder and discriminator, and no"
+                " attributes"
+            )
+
+    def prior_of(self, y: Tensor | None) -> Distribution:
+        """p(z), or the component p(z | y) of each class."""
+        if not self.label_informed:
+            return super().prior_of(y)
+        assert isinstance(self.prior, FixedMixture)
+        assert y is not None
+        return self.prior.components(y)
 
     @property
     def discriminator_parts(self) -> list[nn.Module]:
@@ -130,7 +163,7 @@ class AdversarialAutoencoder(AdversarialCodesModel):
         x, y = batch["x"], self.condition_of(batch)
         with torch.no_grad():
             codes = self.codes_of(x, y)
-        real = scores(self.discriminator, self.prior_codes(len(x)), y)
+        real = scores(self.discriminator, self.prior_codes(len(x), y), y)
         fake = scores(self.discriminator, codes, y)
         loss = self.adversarial_loss.discriminator(real, fake)
         return loss, {"d_loss": loss, "d_real": real.mean(), "d_fake": fake.mean()}
@@ -139,7 +172,8 @@ class AdversarialAutoencoder(AdversarialCodesModel):
         """L_encoder."""
         x, y = batch["x"], self.condition_of(batch)
         fake = scores(self.discriminator, self.codes_of(x, y), y)
-        real = scores(self.discriminator, self.prior_codes(len(x)), y) if self.adversarial_loss.relativistic else None
+        wanted = self.prior_codes(len(x), y) if self.adversarial_loss.relativistic else None
+        real = None if wanted is None else scores(self.discriminator, wanted, y)
         loss = self.adversarial_loss.generator(fake, real)
         return loss, {"g_loss": loss}
 
@@ -148,4 +182,5 @@ class AdversarialAutoencoder(AdversarialCodesModel):
     def check_data(self, data: "DataModule") -> None:
         """The discriminator must judge codes, too."""
         super().check_data(data)
-        check_scores(self.discriminator, self.prior_codes(2), self.condition.blank(2, self.device))
+        y = self.condition.blank(2, self.device)
+        check_scores(self.discriminator, self.prior_codes(2, y), y)

@@ -12,7 +12,7 @@ Draws from q̄ are codes of other samples whose entries were exchanged within th
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -24,16 +24,13 @@ from lightning_gen.distributions import DiagonalNormal, StandardNormal, Variatio
 from lightning_gen.errors import UserError
 from lightning_gen.latent_discriminator import check_scores, scores
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.losses.bounds import ClosedForm, KLEstimator
+from lightning_gen.losses.bounds import ClosedForm, Inference, KLEstimator
 from lightning_gen.losses.likelihoods import Likelihood
-from lightning_gen.model import Batch, Terms, evaluating
+from lightning_gen.model import Batch, Terms
 from lightning_gen.networks.autoencoders import Decoder, Encoder
 from lightning_gen.networks.base import Discriminator
 from lightning_gen.optimizers import make_optimizers
 from lightning_gen.variational import VariationalModel
-
-if TYPE_CHECKING:
-    from lightning_gen.data import DataModule
 
 
 class FactorVAE(VariationalModel, AdversarialModel):
@@ -41,6 +38,8 @@ class FactorVAE(VariationalModel, AdversarialModel):
 
     One step is one update of both and consumes two batches of data (algorithm 2): one for L and the first term of L_D,
     one for the second. Both gradients are taken before either update; the paper encodes the second batch after it.
+    Of several processes each exchanges the latents of its own batch alone, so that the product of marginals is mixed
+    from that many; gradients are averaged as elsewhere.
 
     Args:
         encoder: samples to features of the posterior.
@@ -57,6 +56,7 @@ class FactorVAE(VariationalModel, AdversarialModel):
         prior: makes p(z).
         prior_features: length of a learnt embedding of `y` that the prior's parameters are linear in; None for a prior
             that does not depend on `y`.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         scheduler: makes the autoencoder's learning rate schedule, stepped once a step; None for a constant rate.
         discriminator_scheduler: the same for the discriminator.
         accumulate_grad_batches: pairs of batches whose gradients are averaged for one update, ≥ 1.
@@ -66,7 +66,8 @@ class FactorVAE(VariationalModel, AdversarialModel):
 
     Raises:
         UserError: if networks are conditioned on different classes, latents of prior and posterior have different
-            lengths, or a number is out of its range.
+            lengths, the posterior has no density, or a number is out of its range; before training, if kl, posterior,
+            prior, likelihood and data do not go together.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class FactorVAE(VariationalModel, AdversarialModel):
         posterior: Callable[[int, int | None], VariationalLayer] = DiagonalNormal,
         prior: Callable[[int, int | None], VariationalLayer] = StandardNormal,
         prior_features: int | None = None,
+        sample_noise: bool = False,
         scheduler: LRSchedulerCallable | None = None,
         discriminator_scheduler: LRSchedulerCallable | None = None,
         accumulate_grad_batches: int = 1,
@@ -98,6 +100,7 @@ class FactorVAE(VariationalModel, AdversarialModel):
             posterior,
             prior,
             prior_features,
+            sample_noise,
             num_critic_steps=1,
             accumulate_grad_batches=accumulate_grad_batches,
             gradient_clip_val=gradient_clip_val,
@@ -166,14 +169,16 @@ class FactorVAE(VariationalModel, AdversarialModel):
 
     # ---------------------------------------------------------------- set-up
 
-    def check_data(self, data: "DataModule") -> None:
-        """The discriminator must judge latents, and the divergence be computable."""
-        super().check_data(data)
-        examples = {name: value[:2].to(self.device) for name, value in data.examples(2).items()}
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(self):
-            inference = self.inference(examples["x"].to(self.dtype), self.condition_of(examples))
-            z = inference.posterior.rsample((1,))
-            self.kl(inference, z)
+    @property
+    def compared_by(self) -> KLEstimator:
+        """The estimator of the divergence."""
+        return self.kl
+
+    def check_inference(self, inference: Inference) -> None:
+        """The discriminator must judge latents, and the divergence be a number."""
+        super().check_inference(inference)
+        z = inference.posterior.rsample((1,))
+        self.check_finite(self.kl(inference, z).mean(), f"the divergence by {type(self.kl).__name__}")
         check_scores(self.discriminator, z[0], None)
 
 

@@ -18,7 +18,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lightning_gen.adversarial import full_precision
 from lightning_gen.augmentation import Augmentation
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss
@@ -28,6 +27,7 @@ from lightning_gen.losses.penalties import DiscriminatorTurn, GeneratorPenalty, 
 from lightning_gen.losses.unrolling import Unrolling
 from lightning_gen.model import Batch, Terms
 from lightning_gen.networks.base import Discriminator, Generator, Judgement, judgement
+from lightning_gen.precision import full
 from lightning_gen.samplers import LatentSampler
 from lightning_gen.two_player import TwoPlayerModel
 
@@ -163,7 +163,7 @@ class GAN(TwoPlayerModel):
         if self.augmentation is not None:  # one score an image, also where several share one
             self.augmentation.observe(of_real.scores.detach().repeat_interleave(self.discriminator.packing))
         if due:
-            seen = full_precision(real), full_precision(fake)
+            seen = full(real), full(fake)
             scores = of_real.scores, of_fake.scores
             turn = DiscriminatorTurn(self._scores, *seen, y, *scores, self.discriminator, self._generated, z, leaves)
             total = total + self._penalised(due, turn, terms)
@@ -266,10 +266,10 @@ class GAN(TwoPlayerModel):
 
         def judge(x: Tensor, y: Tensor | None, weights: dict[str, Tensor]) -> Judgement:
             with self._full_precision():
-                return judgement(functional_call(self.discriminator, weights, (full_precision(x), y)))
+                return judgement(functional_call(self.discriminator, weights, (full(x), y)))
 
         def loss(scores: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-            return self.loss.discriminator(scores(full_precision(real), y), scores(full_precision(fake), y))
+            return self.loss.discriminator(scores(full(real), y), scores(full(fake), y))
 
         with self._full_precision():
             return partial(judge, weights=unrolling(self.discriminator, loss))

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from lightning_gen.distributions.ladder import Chain, HierarchicalNormal, LadderNormal
+from lightning_gen.errors import UserError
 from lightning_gen.families.vae import VAE
-from lightning_gen.losses.bounds import Bound
+from lightning_gen.losses.bounds import ELBO, PIWAE, Bound, Levelwise
 from lightning_gen.losses.likelihoods import Likelihood
 from lightning_gen.networks.autoencoders import Decoder, Encoder
 
@@ -22,8 +23,9 @@ from lightning_gen.networks.autoencoders import Decoder, Encoder
 class LadderVAE(VAE):
     """A variational autoencoder whose latents stand one above the other.
 
-    Latents are rows (z_1, …, z_L), the lowest level first, which alone the decoder sees. With the bound `BetaELBO`, β
-    annealed from 0 to 1, it is warmed up as in the paper.
+    Latents are rows (z_1, …, z_L), the lowest level first, which alone the decoder sees. Bounds with a divergence need
+    `kl: Levelwise` (or `MonteCarlo`). With the bound `BetaELBO`, β annealed from 0 to 1, it is warmed up as in the
+    paper.
 
     Args:
         encoder: samples to features of the lowest level.
@@ -33,16 +35,18 @@ class LadderVAE(VAE):
         likelihood: p(x | z_1).
         optimizer: makes the optimiser from the parameters.
         width: units of the hidden layers between levels.
-        bound: what is maximised.
+        bound: what is maximised; `ELBO` with the divergence by `Levelwise` if unset.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.
         compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`.
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Raises:
-        UserError: if a level has no latents, or networks are conditioned on different classes.
+        UserError: if a level has no latents, networks are conditioned on different classes, or the bound is `PIWAE`.
     """
 
     posterior: LadderNormal
+    divergence_estimator = "Levelwise"
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class LadderVAE(VAE):
         optimizer: OptimizerCallable,
         width: int = 256,
         bound: Bound | None = None,
+        sample_noise: bool = False,
         scheduler: LRSchedulerCallable | None = None,
         compile: list[str] | None = None,
         attributes: list[str] | None = None,
@@ -63,13 +68,19 @@ class LadderVAE(VAE):
             sum(latent_dims),
             likelihood,
             optimizer,
-            bound,
+            bound or ELBO(kl=Levelwise()),
             partial(LadderNormal, dims=latent_dims, width=width),
             partial(HierarchicalNormal, dims=latent_dims, width=width),
+            sample_noise=sample_noise,
             scheduler=scheduler,
             compile=compile,
             attributes=attributes,
         )
+        if isinstance(bound, PIWAE):
+            raise UserError(
+                "model.init_args.bound is PIWAE, which teaches encoder and prior by bounds of their own, but the"
+                " posterior of a LadderVAE contains the prior's networks: use IWAE or MIWAE"
+            )
 
     def posterior_from(self, h: Tensor, y: Tensor | None) -> Distribution:
         """q(z | x), which leans on the prior."""

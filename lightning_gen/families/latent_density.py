@@ -1,7 +1,6 @@
 """Densities fitted to the latents of an autoencoder after its training.
 
-"Ex-post density estimation" of Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, §4, and the
-second stage of Dai, Wipf, "Diagnosing and Enhancing VAE Models", ICLR 2019, §4.
+"Ex-post density estimation" of Ghosh et al., "From Variational to Deterministic Autoencoders", ICLR 2020, §4.
 
 A first stage (VAE, RAE, AAE …) encodes samples as vectors z = f(x) and decodes them. The latents that it makes of data
 seldom have the distribution of its prior; this family learns theirs by maximum likelihood, and decodes z ~ p(z | y).
@@ -23,6 +22,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.model import Batch, GenerativeModel, Terms
 from lightning_gen.networks.conditioning import Embed
 from lightning_gen.noise import Noise
+from lightning_gen.precision import exact
 from lightning_gen.second_stage import WHERE, SecondStageModel, open_first_stage
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ _SMALLEST_STD = 1e-6
 
 class LatentDensity(AutoencodingModel, SecondStageModel):
     """A distribution of vectors, trained by −log p(z) on the latents of a frozen first stage.
+
+    Latents are what `encode` of the first stage gives, without noise: of a variational autoencoder its posteriors'
+    means, not draws from them; of a ladder the numbers of all levels, though its decoder sees the lowest alone.
 
     Latents are standardised by their means and standard deviations over the training set, which are measured when
     training starts. Checkpoints hold the first stage, too, and need nothing but themselves.
@@ -54,8 +57,9 @@ class LatentDensity(AutoencodingModel, SecondStageModel):
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Raises:
-        UserError: if the first stage is missing, has no vectors for latents or is conditioned on something else,
-            nothing depends on the classes, or the prior makes vectors of another length.
+        UserError: if the first stage is missing, has no vectors for latents, or one-hot vectors or points on a sphere,
+            which have no density, or is conditioned on something else; if nothing depends on the classes, or the prior
+            makes vectors of another length.
     """
 
     shift: Tensor
@@ -87,8 +91,14 @@ class LatentDensity(AutoencodingModel, SecondStageModel):
                 f"model.init_args.num_classes is {num_classes} and prior_features {prior_features}: set both for a"
                 " prior that depends on classes, or neither"
             )
-        dim: int = stage.latent_dim  # type: ignore[assignment]
-        self.latent_dim = dim
+        vectors: Any = stage  # is a `HasVectorLatents`, too
+        if not vectors.varied_dim:
+            raise UserError(
+                f"{WHERE}: latents of this {type(stage).__name__} are one-hot vectors or points on a sphere, which have"
+                " no density among all vectors: use a first stage with another posterior"
+            )
+        dim: int = vectors.latent_dim
+        self.latent_dim, self.varied_dim = dim, int(vectors.varied_dim)
         self.prior = prior(dim, prior_features)
         self.prior_embedding: nn.Module | None = None
         if prior_features is not None:
@@ -120,10 +130,20 @@ class LatentDensity(AutoencodingModel, SecondStageModel):
 
     # ---------------------------------------------------------------- latents and samples
 
+    @property
+    def encodes_condition(self) -> bool:
+        """Never by itself: the first stage says what it needs."""
+        return False
+
+    @property
+    def decodes_condition(self) -> bool:
+        """As `encodes_condition`."""
+        return False
+
     def latents_of(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The first stage's (n, d)."""
         stage: Any = self.first_stage
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             return stage.encode(x, self.first_stage_condition(y))
 
     def samples_of(self, z: Tensor, y: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ and draws samples by drawing codes one after the other and decoding them.
 """
 
 from collections.abc import Callable
-from math import log, prod
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +20,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lightning_gen.abilities import HasCodes
-from lightning_gen.adversarial import full_precision
 from lightning_gen.checkpoints import Weights
+from lightning_gen.conditions import check_given
 from lightning_gen.errors import UserError
+from lightning_gen.losses.likelihoods import bits_per_dim
 from lightning_gen.model import Batch, GenerativeModel, Terms, evaluating
 from lightning_gen.networks.autoregressive import TokenModel
 from lightning_gen.noise import Noise
+from lightning_gen.precision import exact, full
 from lightning_gen.second_stage import SecondStageModel, open_first_stage
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 class LatentPrior(SecondStageModel):
     """A network that gives the next code from those before it, trained on a frozen first stage.
 
-    Checkpoints hold the first stage, too, and need nothing but themselves.
+    It encodes, decodes and turns samples into codes as its first stage does. Checkpoints hold the first stage, too, and
+    need nothing but themselves.
 
     Args:
         first_stage: a checkpoint of a family with discrete codes, or the folder of its runs for the newest one's last.
@@ -79,27 +82,64 @@ class LatentPrior(SecondStageModel):
 
     # ---------------------------------------------------------------- codes
 
-    def codes_of(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """The first stage's codes (B, N) int64 of samples (B, …), the same in any precision of training."""
-        stage: Any = self.first_stage
-        with torch.autocast(x.device.type, enabled=False):
-            return stage.codes(x, self.first_stage_condition(y))
-
     def nats(self, x: Tensor, y: Tensor | None) -> Tensor:
         """−log p(c | y) of the codes c of samples x (B, …): (B,) nats a sample."""
-        codes = self.codes_of(x, y)
-        logits = full_precision(self.network(codes, y))
+        codes = self.codes(x, y)
+        logits = full(self.network(codes, y))
         return cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view_as(codes).sum(1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """−log p(c | y), nats a sample; beside it bits a code."""
         nats = self.nats(batch["x"], self.condition_of(batch)).mean()
-        return nats, {"bits_per_code": nats / (self.network.length * log(2))}
+        return nats, {"bits_per_code": bits_per_dim(nats, self.network.length)}
 
     def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
         """Decoded draws of codes."""
-        stage: Any = self.first_stage
-        return stage.decode_codes(self.network.draw(noise, y, self.temperature), self.first_stage_condition(y))
+        return self.decode_codes(self.network.draw(noise, y, self.temperature), y)
+
+    @torch.no_grad()
+    def code_nats(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """See `lightning_gen.abilities.PricesCodes`."""
+        if self.num_classes is not None:
+            check_given(y, "code_nats")
+        with evaluating(self):
+            return self.nats(x, y)
+
+    # ---------------------------------------------------------------- what the first stage does
+
+    @property
+    def num_codes(self) -> int:
+        """K, the first stage's."""
+        return self._stage.num_codes
+
+    def code_shapes(self, sample_shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """The first stage's; see `lightning_gen.abilities.HasCodes`."""
+        return self._stage.code_shapes(sample_shape)
+
+    def codes(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The first stage's (n, N), the same in any precision of training."""
+        with exact(x):
+            return self._stage.codes(x, self.first_stage_condition(y))
+
+    def decode_codes(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
+        """The first stage's samples (n, …)."""
+        return self._stage.decode_codes(codes, self.first_stage_condition(y))
+
+    def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The first stage's latents; see `lightning_gen.abilities.Reconstructs`."""
+        return self._stage.encode(x, self.first_stage_condition(y))
+
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """The first stage's samples (n, …)."""
+        return self._stage.decode(z, self.first_stage_condition(y))
+
+    def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """The first stage's reconstructions (n, …)."""
+        return self._stage.reconstruct(x, self.first_stage_condition(y))
+
+    @property
+    def _stage(self) -> Any:
+        return self.first_stage  # a `HasCodes`, too
 
     # ---------------------------------------------------------------- numbers about data
 
@@ -111,7 +151,7 @@ class LatentPrior(SecondStageModel):
     def held_out(self, batch: Batch) -> Terms:
         """(n,) nats a sample, and bits for each of its D entries: nats / (D ln 2)."""
         nats = self.nats(batch["x"], self.condition_of(batch))
-        return {"val_prior_nats": nats, "val_prior_bits_per_dim": nats / (prod(self.sample_shape) * log(2))}
+        return {"val_prior_nats": nats, "val_prior_bits_per_dim": bits_per_dim(nats, prod(self.sample_shape))}
 
     # ---------------------------------------------------------------- set-up
 

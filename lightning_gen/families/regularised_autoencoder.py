@@ -43,6 +43,7 @@ class RegularisedAutoencoder(LatentVariableModel, OneLossModel):
         regulariser: λ L_REG, such as `DecoderWeightDecay`; None for a plain autoencoder (RAE without, AE for β = 0).
         code_weight: β, ≥ 0.
         code_decay: of the running mean and covariance of the codes, in [0, 1).
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.
         compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`; regularisers run eagerly.
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
@@ -52,6 +53,7 @@ class RegularisedAutoencoder(LatentVariableModel, OneLossModel):
     """
 
     prior: RunningNormal
+    shows_codes = True
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class RegularisedAutoencoder(LatentVariableModel, OneLossModel):
         regulariser: DecoderRegulariser | None = None,
         code_weight: float = 1e-4,
         code_decay: float = 0.99,
+        sample_noise: bool = False,
         scheduler: LRSchedulerCallable | None = None,
         compile: list[str] | None = None,
         attributes: list[str] | None = None,
@@ -77,6 +80,7 @@ class RegularisedAutoencoder(LatentVariableModel, OneLossModel):
             likelihood,
             Deterministic,
             running,
+            sample_noise=sample_noise,
             optimizer=optimizer,
             scheduler=scheduler,
             compile=compile,

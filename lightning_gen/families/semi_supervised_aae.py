@@ -17,7 +17,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lightning_gen.adversarial import full_precision
 from lightning_gen.adversarial_codes import AdversarialCodesModel
 from lightning_gen.distributions import Deterministic, StandardNormal, VariationalLayer
 from lightning_gen.errors import UserError
@@ -29,6 +28,7 @@ from lightning_gen.networks.autoencoders import Decoder, Encoder
 from lightning_gen.networks.base import Discriminator
 from lightning_gen.networks.conditioning import indicators
 from lightning_gen.optimizers import make_optimizers
+from lightning_gen.precision import full
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -56,7 +56,8 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
         encoder_optimizer: makes that of the regularisation, from the parameters of the encoder.
         classifier_optimizer: makes that of the classification, from the parameters of the encoder without the style's.
         posterior: makes q(z | x): styles without noise, or a distribution such as `DiagonalNormal`.
-        prior: makes p(z); any without parameters that has a sampler.
+        prior: makes p(z); any that has a sampler, such as `RingMixture`. Parameters stay what they are at first.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         autoencoder_scheduler: makes a learning rate schedule, stepped once a step; None for a constant rate.
         discriminator_scheduler: likewise.
         encoder_scheduler: likewise.
@@ -67,8 +68,8 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
         compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`.
 
     Raises:
-        UserError: if the decoder has no classes, another network is conditional, the prior has parameters, or a count
-            is below 1.
+        UserError: if the decoder has no classes, another network is conditional, the prior moves with the encoder, or
+            a count is below 1.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
         accumulate_grad_batches: int = 1,
         gradient_clip_val: float | None = None,
         compile: list[str] | None = None,
+        sample_noise: bool = False,
     ) -> None:
         super().__init__(
             encoder,
@@ -102,6 +104,7 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
             likelihood,
             posterior,
             prior,
+            sample_noise=sample_noise,
             optimizers=(autoencoder_optimizer, discriminator_optimizer, encoder_optimizer),
             schedulers=(autoencoder_scheduler, discriminator_scheduler, encoder_scheduler),
             num_critic_steps=num_critic_steps,
@@ -110,9 +113,7 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
             compile=compile,
         )
         if self.num_classes is None:
-            raise UserError(
-                "model.init_args.decoder has no num_classes, but takes classes beside styles: set it to the data's"
-            )
+            raise UserError("model.init_args.decoder has no num_classes, but takes classes: set it to the data's")
         self.classifier = nn.Linear(encoder.num_features, self.num_classes)
         self.class_discriminator = class_discriminator(self.num_classes)
         self.style_discriminator = style_discriminator(self.prior.sample_dim)
@@ -130,12 +131,12 @@ class SemiSupervisedAdversarialAutoencoder(AdversarialCodesModel):
 
     def logits_of(self, x: Tensor) -> Tensor:
         """(B, K) l(x) of samples (B, …), in full precision."""
-        return full_precision(self.classifier(self.encoder(x)))
+        return full(self.classifier(self.encoder(x)))
 
     def classes_and_style_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """ŷ (B, K), probabilities, and z (B, d), drawn by torch's global generator."""
         h = self.encoder(x)
-        return full_precision(self.classifier(h)).softmax(dim=1), self.posterior(h).rsample()
+        return full(self.classifier(h)).softmax(dim=1), self.posterior(h).rsample()
 
     def latents_of(self, x: Tensor, y: Tensor | None) -> Tensor:
         """What stands for the posterior of the style, (n, d)."""

@@ -8,18 +8,15 @@ Likelihood, posterior, prior and bound are four choices of their own.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer
-from lightning_gen.losses.bounds import ELBO, Bound
+from lightning_gen.losses.bounds import ELBO, Bound, Inference
 from lightning_gen.losses.likelihoods import Likelihood
-from lightning_gen.model import Batch, Terms, evaluating
+from lightning_gen.model import Batch, Terms
 from lightning_gen.networks.autoencoders import Decoder, Encoder
 from lightning_gen.one_loss import OneLossModel
 from lightning_gen.variational import VariationalModel
@@ -43,13 +40,15 @@ class VAE(VariationalModel, OneLossModel):
         prior: makes p(z).
         prior_features: length of a learnt embedding of `y` that the prior's parameters are linear in; None for a prior
             that does not depend on `y`.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.
         compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`.
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Raises:
-        UserError: if networks are conditioned on different classes, a prior on none, or latents of prior and posterior
-            have different lengths.
+        UserError: if networks are conditioned on different classes, a prior on none, latents of prior and posterior
+            have different lengths, or the posterior has no density; before training, if bound, posterior, prior,
+            likelihood and data do not go together.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class VAE(VariationalModel, OneLossModel):
         posterior: Callable[[int, int | None], VariationalLayer] = DiagonalNormal,
         prior: Callable[[int, int | None], VariationalLayer] = StandardNormal,
         prior_features: int | None = None,
+        sample_noise: bool = False,
         scheduler: LRSchedulerCallable | None = None,
         compile: list[str] | None = None,
         attributes: list[str] | None = None,
@@ -75,6 +75,7 @@ class VAE(VariationalModel, OneLossModel):
             posterior,
             prior,
             prior_features,
+            sample_noise,
             optimizer=optimizer,
             scheduler=scheduler,
             compile=compile,
@@ -86,13 +87,19 @@ class VAE(VariationalModel, OneLossModel):
         """The bound's loss, nats a sample."""
         return self.bound(self.inference(batch["x"], self.condition_of(batch)))
 
+    @property
+    def compared_by(self) -> Bound:
+        """The bound."""
+        return self.bound
+
     def check_data(self, data: "DataModule") -> None:
-        """Evaluate the bound once, so that a posterior and a prior that do not fit each other are found now."""
+        """Evaluate the bound once, so that parts that do not fit each other are found now."""
+        num_train, processes = len(data.split("train")), 1 if self._trainer is None else self._trainer.world_size
+        self.bound.check(data.batch_size * processes, num_train)
+        self.bound.learn(num_train)
         super().check_data(data)
-        self.bound.learn(len(data.split("train")))
-        examples = {name: value[:2].to(self.device) for name, value in data.examples(2).items()}
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(self):
-            inference = self.inference(examples["x"].to(self.dtype), self.condition_of(examples))
-            self.bound(inference)
-            with suppress(NotImplementedError):  # one that is infinite is said to be; an estimate would not show it
-                kl_divergence(inference.posterior, inference.prior)
+
+    def check_inference(self, inference: Inference) -> None:
+        """The bound must have a value, too."""
+        super().check_inference(inference)
+        self.check_finite(self.bound(inference)[0], f"the bound {type(self.bound).__name__}")

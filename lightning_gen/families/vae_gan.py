@@ -21,17 +21,18 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_gen.adversarial import AdversarialModel, full_precision
+from lightning_gen.adversarial import AdversarialModel
 from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.losses.bounds import ClosedForm, KLEstimator
+from lightning_gen.losses.bounds import ClosedForm, Inference, KLEstimator
 from lightning_gen.losses.likelihoods import Likelihood
 from lightning_gen.model import Batch, Terms, evaluating
 from lightning_gen.networks.autoencoders import Decoder, Encoder
 from lightning_gen.networks.base import Discriminator, Judgement, judgement
 from lightning_gen.optimizers import make_optimizers
+from lightning_gen.precision import full
 from lightning_gen.variational import VariationalModel
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class VAEGAN(VariationalModel, AdversarialModel):
         decoder: makes the network from latents to the likelihood's parameters; conditional when its `num_classes` is
             set.
         latent_dim: number of latent variables, ≥ 1.
-        likelihood: without parameters; its mean makes samples of what the decoder gives, of images best smoothly, as
-            that of `BoundedGaussian`. Nothing is trained by it, but held-out samples are judged by it.
+        likelihood: without parameters; its mean, not clamped in training, makes samples of what the decoder gives, such
+            as that of `BoundedGaussian`. Nothing is trained by it, but held-out samples are judged by it.
         discriminator: samples to scores and `features`; conditional on the same classes, or not.
         loss: the pair of losses of the game.
         encoder_optimizer: makes the optimiser of the encoder, and of a prior with parameters.
@@ -61,6 +62,7 @@ class VAEGAN(VariationalModel, AdversarialModel):
         prior: makes p(z).
         prior_features: length of a learnt embedding of `y` that the prior's parameters are linear in; None for a prior
             that does not depend on `y`.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         encoder_scheduler: makes a learning rate schedule, stepped once a step; None for a constant rate.
         decoder_scheduler: likewise.
         discriminator_scheduler: likewise.
@@ -70,7 +72,8 @@ class VAEGAN(VariationalModel, AdversarialModel):
 
     Raises:
         UserError: if networks are conditioned on different classes, latents of prior and posterior have different
-            lengths, the likelihood has parameters, or a number is out of its range.
+            lengths, the posterior has no density, the likelihood has parameters, or a number is out of its range;
+            before training, if kl, posterior, prior, discriminator and data do not go together.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class VAEGAN(VariationalModel, AdversarialModel):
         posterior: Callable[[int, int | None], VariationalLayer] = DiagonalNormal,
         prior: Callable[[int, int | None], VariationalLayer] = StandardNormal,
         prior_features: int | None = None,
+        sample_noise: bool = False,
         encoder_scheduler: LRSchedulerCallable | None = None,
         decoder_scheduler: LRSchedulerCallable | None = None,
         discriminator_scheduler: LRSchedulerCallable | None = None,
@@ -104,6 +108,7 @@ class VAEGAN(VariationalModel, AdversarialModel):
             posterior,
             prior,
             prior_features,
+            sample_noise,
             num_critic_steps=1,
             accumulate_grad_batches=accumulate_grad_batches,
             gradient_clip_val=gradient_clip_val,
@@ -139,7 +144,8 @@ class VAEGAN(VariationalModel, AdversarialModel):
         with torch.no_grad():
             p = inference.prior
             z_p = p.sample() if p.batch_shape else p.sample((len(x),))
-        real, again, drawn = (self._judge(each, y) for each in (x, self.samples_of(z[0], y), self.samples_of(z_p, y)))
+        made = (self.likelihood.expectation(self.decoded(each, y)) for each in (z[0], z_p))
+        real, again, drawn = (self._judge(each, y) for each in (x, *made))
         assert real.features is not None
         assert again.features is not None
         features = 0.5 * (real.features - again.features).flatten(1).square().sum(dim=1).mean()
@@ -153,7 +159,7 @@ class VAEGAN(VariationalModel, AdversarialModel):
     def _judge(self, x: Tensor, y: Tensor | None) -> Judgement:
         """What the discriminator says, in full precision."""
         found = judgement(self.discriminator(x, y))
-        return Judgement._make(None if part is None else full_precision(part) for part in found)
+        return Judgement._make(None if part is None else full(part) for part in found)
 
     # ---------------------------------------------------------------- the step
 
@@ -193,15 +199,24 @@ class VAEGAN(VariationalModel, AdversarialModel):
 
     # ---------------------------------------------------------------- set-up
 
+    @property
+    def compared_by(self) -> KLEstimator:
+        """The estimator of the divergence."""
+        return self.kl
+
+    def check_inference(self, inference: Inference) -> None:
+        """The divergence must be a number."""
+        super().check_inference(inference)
+        kl = self.kl(inference, inference.posterior.rsample((1,)))
+        self.check_finite(kl.mean(), f"the divergence by {type(self.kl).__name__}")
+
     def check_data(self, data: "DataModule") -> None:
-        """The discriminator must give each sample a score and features, and the divergence be computable."""
+        """The discriminator must give each sample a score and features."""
         super().check_data(data)
         examples = {name: value[:2].to(self.device) for name, value in data.examples(2).items()}
         name = f"model.init_args.discriminator is {type(self.discriminator).__name__}, which"
         with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(self):
             x, y = examples["x"].to(self.dtype), self.condition_of(examples)
-            inference = self.inference(x, y)
-            self.kl(inference, inference.posterior.rsample((1,)))
             try:
                 judged = self._judge(x, y)
             except RuntimeError as error:

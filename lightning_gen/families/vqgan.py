@@ -1,7 +1,7 @@
 """VQGAN (Esser, Rombach, Ommer, "Taming transformers for high-resolution image synthesis", CVPR 2021).
 
 An autoencoder with discrete latents that compares images by a perceptual loss, and plays against a discriminator of
-patches. With D entries a sample, x̂ the mean of p(x | z), and the quantiser's own loss:
+patches. With D entries a sample, x̂ the mean of p(x | z), not clamped in training, and the quantiser's own loss:
 
     L_rec         = −log p(x | z) / D + w_p · d(x̂, x)
     autoencoder:    L_rec + w_q · L_quantiser + w_d λ · loss.generator(D(x̂))        λ = ‖∇L_rec‖ / (‖∇L_gan‖ + δ)
@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from lightning_gen.adversarial import AdversarialModel, frozen, full_precision
+from lightning_gen.adversarial import AdversarialModel, frozen
 from lightning_gen.distributions.quantisers import Quantised, Quantiser, VectorQuantiser
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import AdversarialLoss, Hinge
@@ -33,6 +33,7 @@ from lightning_gen.networks.autoencoders import MapDecoder, MapEncoder
 from lightning_gen.networks.base import Discriminator, judgement
 from lightning_gen.networks.patch import MapDiscriminator
 from lightning_gen.optimizers import make_optimizers
+from lightning_gen.precision import full
 from lightning_gen.quantised import QuantisedModel
 
 if TYPE_CHECKING:
@@ -118,10 +119,8 @@ class VQGAN(QuantisedModel, AdversarialModel):
         self.discriminator = discriminator
         self.adversarial_loss = loss or Hinge()
         self.perceptual = perceptual
-        self.perceptual_weight = perceptual_weight
-        self.quantiser_weight = quantiser_weight
-        self.discriminator_weight = discriminator_weight
-        self.discriminator_start = discriminator_start
+        self.perceptual_weight, self.quantiser_weight = perceptual_weight, quantiser_weight
+        self.discriminator_weight, self.discriminator_start = discriminator_weight, discriminator_start
         self.optimizer_factories = autoencoder_optimizer, discriminator_optimizer
         self.scheduler_factories = autoencoder_scheduler, discriminator_scheduler
 
@@ -148,7 +147,7 @@ class VQGAN(QuantisedModel, AdversarialModel):
         (level,) = self.quantise(x, y)
         parameters = self.decoder(level.z, y)
         nats = -self.likelihood(parameters, x).mean()
-        image = full_precision(self.likelihood.mean(parameters))
+        image = full(self.likelihood.expectation(parameters))
         made.append(image.detach())
         reconstruction = nats / prod(self.sample_shape)
         terms = {"reconstruction": -nats, "quantiser_loss": level.loss} | level.terms
@@ -179,7 +178,7 @@ class VQGAN(QuantisedModel, AdversarialModel):
 
     def _scores(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Of all patches of all samples, (n,)."""
-        return full_precision(judgement(self.discriminator(x, y)).scores).flatten()
+        return full(judgement(self.discriminator(x, y)).scores).flatten()
 
     # ---------------------------------------------------------------- the step
 

@@ -44,14 +44,15 @@ class WassersteinAutoencoder(CodeMatchingModel, OneLossModel):
         kernel: k; the inverse multiquadric of the paper if unset.
         mmd_weight: λ, ≥ 0; the paper has 10 for MNIST and 100 for CelebA, in units of the squared error of pixels.
         posterior: makes q(z | x): codes without noise, or a distribution such as `DiagonalNormal`.
-        prior: makes p(z); any without parameters that has a sampler.
+        prior: makes p(z); any that has a sampler, such as `RingMixture`. Parameters stay what they are at first.
+        sample_noise: whether samples have the likelihood's noise instead of its mean; reconstructions never have.
         scheduler: makes the learning rate schedule, stepped once a step; None for a constant rate.
         compile: submodules to hand to `torch.compile`, such as `[encoder, decoder]`.
         attributes: names of the attributes that samples are conditioned on; None for classes, or nothing.
 
     Raises:
-        UserError: if networks are conditioned on different classes, the prior has parameters, latents of prior and
-            posterior have different lengths, or the weight is negative.
+        UserError: if networks are conditioned on different classes, the prior moves with the encoder, latents of
+            prior and posterior have different lengths, or the weight is negative.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class WassersteinAutoencoder(CodeMatchingModel, OneLossModel):
         scheduler: LRSchedulerCallable | None = None,
         compile: list[str] | None = None,
         attributes: list[str] | None = None,
+        sample_noise: bool = False,
     ) -> None:
         super().__init__(
             encoder,
@@ -76,6 +78,7 @@ class WassersteinAutoencoder(CodeMatchingModel, OneLossModel):
             likelihood,
             posterior,
             prior,
+            sample_noise=sample_noise,
             optimizer=optimizer,
             scheduler=scheduler,
             compile=compile,

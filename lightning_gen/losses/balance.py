@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lightning_gen.precision import full
+
 _DELTA = 1e-6
 _LARGEST = 1e4
 
@@ -42,7 +44,7 @@ def balanced(
     of_second = torch.autograd.grad(game, inputs, materialize_grads=True)
     of_last = [torch.autograd.grad(outputs, last, g[0], retain_graph=True)[0] for g in (of_first, of_second)]
     pair = mean(torch.stack([g.flatten() for g in of_last]))
-    first, second = pair.to(torch.promote_types(pair.dtype, torch.float32)).norm(dim=1)
+    first, second = full(pair).norm(dim=1)
     factor = weight * (first / (second + _DELTA)).clamp(max=_LARGEST)
     gradients = zip(inputs, of_first, of_second, strict=True)
     return torch.stack([(v * (a + factor * b)).sum() for v, a, b in gradients]).sum(), factor

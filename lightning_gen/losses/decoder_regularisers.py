@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from lightning_gen.losses.arguments import check_at_least
 from lightning_gen.networks.spectral import normalise_spectrally
+from lightning_gen.precision import exact, full
 
 
 class DecoderRegulariser(ABC):
@@ -65,8 +66,8 @@ class DecoderGradientPenalty(DecoderRegulariser):
 
     def __call__(self, decoder: nn.Module, decode: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
         """λ/2 · E ‖Jᵀv‖², in full precision, for codes with a gradient."""
-        z = z.to(torch.promote_types(z.dtype, torch.float32))
-        with torch.autocast(z.device.type, enabled=False):
+        z = full(z)
+        with exact(z):
             outputs = decode(z)
             (slope,) = torch.autograd.grad(outputs, z, torch.randn_like(outputs), create_graph=True)
         return self.weight / 2 * slope.square().sum(dim=1).mean()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.precision import full
 
 
 class Kernel(ABC):
@@ -29,7 +30,7 @@ class Kernel(ABC):
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         """All k of pairs of (n, d) and (m, d) vectors: (n, m), in float32 or more."""
-        a, b = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (a, b))
+        a, b = (full(x) for x in (a, b))
         # differences, not ‖a‖² + ‖b‖² − 2ab: that cancels where vectors are close, and autocast would round it
         squared = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
         kernels = [self.of_squared_distance(squared, scale * 2 * a.shape[1]) for scale in self.scales]
@@ -97,20 +98,6 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
     if min(len(a), len(b)) < 2:
         raise UserError(f"a maximum mean discrepancy of {len(a)} and {len(b)} samples: it needs a batch of at least 2")
     return _mean_of_others(kernel(a, a)) + _mean_of_others(kernel(b, b)) - 2 * kernel(a, b).mean()
-
-
-def biased_maximum_mean_discrepancy(a: Tensor, b: Tensor, kernel: Kernel) -> Tensor:
-    """The biased estimate of MMD², never negative and 0 for the same samples (Gretton et al., 2012, eq. 5).
-
-    Args:
-        a: (n, d) samples of one distribution.
-        b: (m, d) samples of the other.
-        kernel: k.
-
-    Returns:
-        The mean of k(aᵢ, aⱼ), plus that of k(bᵢ, bⱼ), minus twice that of k(aᵢ, bⱼ), a scalar.
-    """
-    return kernel(a, a).mean() + kernel(b, b).mean() - 2 * kernel(a, b).mean()
 
 
 def _mean_of_others(k: Tensor) -> Tensor:

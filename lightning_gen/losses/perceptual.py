@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
+from lightning_gen.precision import exact
 
 _BACKBONES = {"vgg": "vgg16", "alex": "alexnet", "squeeze": "squeezenet1_1"}
 _CLASSIFIERS = ("digits", "mnist")
@@ -74,7 +75,7 @@ class PerceptualLoss(nn.Module, ABC):
             self.prepare()._hidden[0].to(x.device, torch.promote_types(x.dtype, torch.float32))
         (network,) = self._hidden
         dtype = next(network.parameters()).dtype
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x):
             return self.distance(network, made.to(dtype), x.to(dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -1,9 +1,10 @@
 """Spectral normalisation (Miyato et al., "Spectral Normalization for GANs", ICLR 2018, eq. 8): W / σ(W)."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import ParametrizationList
+
+from lightning_gen.precision import exact
 
 
 def normalise_spectrally(*networks: nn.Module, eps: float = 1e-6) -> None:
@@ -32,8 +33,5 @@ class _FullPrecision(nn.Module):
         self.inner = inner
 
     def forward(self, weight: Tensor) -> Tensor:
-        device = weight.device.type
-        if not torch.amp.is_autocast_available(device):  # tensors without data
-            return self.inner(weight)
-        with torch.autocast(device, enabled=False):
+        with exact(weight):
             return self.inner(weight)

@@ -2,11 +2,11 @@
 
 Weights are drawn from N(0, 1) and scaled where they are used ("equalised learning rate": Karras et al., ICLR 2018,
 §4.1). A convolution with a kernel for each sample is run as one convolution for all: its input is scaled by the style
-before, its output by the demodulation after.
+before, its output by the demodulation after. Styles scale whole maps, so that rounding them would be seen: they are
+computed without autocast.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lightning_gen.networks.conditioning import Embed
 from lightning_gen.networks.fir import Blur, Downsample, Upsample
+from lightning_gen.precision import exact
 
 SLOPE = 0.2
 _EPSILON = 1e-8
@@ -27,12 +28,6 @@ def activate(x: Tensor) -> Tensor:
 def normalise(x: Tensor) -> Tensor:
     """Scale (B, d) vectors to a mean square of 1."""
     return x * (x.square().mean(dim=1, keepdim=True) + _EPSILON).rsqrt()
-
-
-def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Keep what is computed from `x` in its own precision: styles scale whole maps, so rounding them is seen."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class EqualLinear(nn.Linear):
@@ -110,7 +105,7 @@ class Mapping(nn.Module):
 
     def forward(self, z: Tensor | None, y: Tensor | None) -> Tensor:
         """Map (B, latent_dim) latents and (B,) classes, or (B, K) attributes, to (B, style_dim)."""
-        with without_autocast(next(self.parameters())):
+        with exact(next(self.parameters())):
             parts = [] if z is None else [normalise(z)]
             if self.embed is not None:
                 assert y is not None
@@ -147,12 +142,12 @@ class ModulatedConv2d(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map (B, inputs, H, W) and (B, style_dim) to (B, outputs, H, W), or twice the sides."""
-        with without_autocast(w):
+        with exact(w):
             style = self.style(w) * self.gain
         found = self.convolve(x * style.to(x.dtype)[:, :, None, None])
         if not self.demodulate:
             return found
-        with without_autocast(w):
+        with exact(w):
             power = style.square() @ self.weight.square().sum(dim=(2, 3)).T
             scale = (power + _EPSILON).rsqrt()
         return found * scale.to(found.dtype)[:, :, None, None]
@@ -215,7 +210,7 @@ class StyleBlock(nn.Module):
     def forward(self, x: Tensor, image: Tensor, w: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Map features and image of one size, and a (B, style_dim) style for each layer, to those of twice the size."""
         x = self.second(self.first(x, w[0]), w[1])
-        with without_autocast(image):
+        with exact(image):
             image = self.upsample(image)
         return x, image + self.colour(x, w[2])
 

@@ -7,10 +7,22 @@ from distribution_checks import check_draws, check_layers, numbers, sample_gradi
 from scipy.integrate import quad
 from scipy.special import erfcx, ndtr
 from scipy.stats import kstest
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Cauchy, Independent, Laplace, Normal, StudentT, kl_divergence
 
-from lightning_gen.distributions import Horseshoe, StandardHorseshoe, StandardNormal
+from lightning_gen.distributions import (
+    FullNormal,
+    Horseshoe,
+    LowRankNormal,
+    NormalMixture,
+    PiecewiseNormal,
+    RealNVPFlow,
+    SplitNormal,
+    StandardHorseshoe,
+    StandardLaplace,
+    StandardNormal,
+)
 from lightning_gen.distributions.horseshoe import HorseshoeDistribution
+from lightning_gen.distributions.mixture import mixture
 from lightning_gen.errors import UserError
 
 
@@ -86,8 +98,43 @@ def test_divergences_that_have_no_closed_form():
     for posterior, prior in ((q, StandardHorseshoe(3)()), (Horseshoe(3)(), StandardHorseshoe(3)())):
         with pytest.raises(NotImplementedError):
             kl_divergence(posterior, prior)
-    with pytest.raises(UserError, match="no variance"):
-        kl_divergence(Horseshoe(3)(), StandardNormal(3)())
+
+
+LIGHT = [
+    StandardNormal,
+    StandardLaplace,
+    NormalMixture,
+    FullNormal,
+    LowRankNormal,
+    SplitNormal,
+    PiecewiseNormal,
+    RealNVPFlow,
+]
+
+
+@pytest.mark.parametrize("prior", LIGHT)
+@pytest.mark.parametrize("posterior", [Horseshoe, StandardHorseshoe])
+def test_priors_with_lighter_tails_are_refused(posterior, prior):
+    with pytest.raises(UserError, match=rf"posterior {posterior.__name__} from a prior .* is infinite.*Horseshoe"):
+        posterior(3).check_prior(prior(3)())
+
+
+def test_priors_with_tails_as_heavy_are_not():
+    components = Horseshoe(2, 3)(torch.randn(4, 3))  # what a VampPrior is made of
+    heavy = [Independent(kind, 1) for kind in (Cauchy(torch.zeros(2), 1.0), StudentT(3.0, torch.zeros(2)))]
+    for prior in (Horseshoe(2)(), StandardHorseshoe(2)(), mixture(torch.zeros(4), components), *heavy):
+        Horseshoe(2, 3).check_prior(prior)
+    StandardNormal(2).check_prior(StandardHorseshoe(2)())  # the other way round it is finite
+
+
+def test_only_tails_as_heavy_give_an_expectation():
+    """Of −log p under a horseshoe: the median of means settles, or grows as more is drawn."""
+    torch.manual_seed(0)
+    z = HorseshoeDistribution(*numbers(0.0, 1.0)).sample((64, 20_000))
+    for prior, settles in ((HorseshoeDistribution(*numbers(0.0, 0.5)), True), (Laplace(*numbers(0.0, 1.0)), False)):
+        cost = -prior.log_prob(z)
+        few, many = cost[:, :20].mean(1).median(), cost.mean(1).median()
+        assert bool(abs(many / few - 1) < 0.3) is settles
 
 
 def test_bad_arguments():

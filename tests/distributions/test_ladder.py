@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Independent, Normal, kl_divergence
 
 from lightning_gen.distributions import draw
 from lightning_gen.distributions.ladder import HierarchicalNormal, LadderNormal
 from lightning_gen.errors import UserError
+from lightning_gen.losses.bounds import Levelwise
 from lightning_gen.noise import Noise, sample_seeds
 
 DIMS = [3, 2]
@@ -44,10 +45,28 @@ def test_the_divergence_is_right_in_the_mean(layers):
         q, p = posterior.given(h[:1].expand(40_000, 6), prior()), prior()
         z = q.rsample()
         plain = q.log_prob(z) - p.log_prob(z)
-        rao = kl_divergence(q, p)
+        rao = Levelwise().between(q, p, z[None])
     error = math.sqrt(float(plain.var() + rao.var()) / 40_000)
     assert abs(float(plain.mean() - rao.mean())) < 4 * error
     assert float(rao.var()) < float(plain.var())  # what it is for
+
+
+def test_the_divergence_is_that_of_the_levels_at_the_latents_that_were_drawn(layers):
+    prior, posterior, h = layers
+    q, p = posterior.given(h, prior()), prior()
+    z = q.rsample((6,))
+    high = z[..., 3:]
+    expected = kl_divergence(q.top, p.top).sum(-1)  # the same for every draw
+    below = kl_divergence(q.levels[0](high), p.levels[0](high)).sum(-1)
+    torch.testing.assert_close(Levelwise().between(q, p, z), expected + below.mean(0))
+    lower = torch.cat((z[..., :3] + 1, high), dim=-1)  # of the lowest level nothing depends on the draw
+    torch.testing.assert_close(Levelwise().between(q, p, lower), expected + below.mean(0))
+
+
+def test_levels_are_needed_for_a_divergence_by_level():
+    q = Independent(Normal(torch.zeros(3), 1.0), 1)
+    with pytest.raises(UserError, match="Levelwise, but the latents of Normal and Normal have no levels"):
+        Levelwise().between(q, q, torch.zeros(1, 3))
 
 
 def test_one_level_is_a_plain_normal():
@@ -55,7 +74,7 @@ def test_one_level_is_a_plain_normal():
     prior, posterior, h = HierarchicalNormal(4, None, [4], 8), LadderNormal(4, 6, [4], 8), torch.randn(5, 6)
     q = posterior.given(h, prior())
     expected = kl_divergence(q.top, Normal(0.0, 1.0)).sum(-1)
-    torch.testing.assert_close(kl_divergence(q, prior()), expected)
+    torch.testing.assert_close(Levelwise().between(q, prior(), q.rsample((3,))), expected)
 
 
 @pytest.mark.parametrize("whose", ["prior", "posterior"])

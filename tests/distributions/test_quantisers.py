@@ -16,6 +16,7 @@ from lightning_gen.distributions.quantisers import (
     LookupFreeQuantiser,
     ResidualQuantiser,
     VectorQuantiser,
+    usage,
 )
 from lightning_gen.errors import UserError
 
@@ -96,6 +97,20 @@ def test_terms_are_those_of_the_codes(quantiser, h):
         usage.append((counts > 0).double().mean())
     assert made.terms["codebook_perplexity"].item() == pytest.approx(torch.stack(perplexity).mean().item(), rel=1e-5)
     assert made.terms["codebook_usage"].item() == pytest.approx(torch.stack(usage).mean().item())
+
+
+def test_codes_are_counted_for_the_log_where_it_is_asked_for(quantiser, h, monkeypatch):
+    quantiser(h)  # starts
+    summed = []
+    monkeypatch.setattr(usage, "summed", lambda x: summed.append(x) or x)
+    quantiser.counting = False
+    made = quantiser(h)
+    assert not summed
+    learns_from_counts = isinstance(quantiser, VectorQuantiser | ResidualQuantiser)
+    assert ("codebook_usage" in made.terms) == learns_from_counts
+    quantiser.counting = True
+    assert "codebook_usage" in quantiser(h).terms
+    assert bool(summed) != learns_from_counts
 
 
 def test_the_loss_does_not_grow_with_the_batch_or_the_map(quantiser, h):
@@ -185,7 +200,8 @@ def test_no_step_waits_for_the_host(quantiser, h):
         (partial(ResidualQuantiser, num_levels=0), "ResidualQuantiser.num_levels is 0"),
         (partial(FiniteScalarQuantiser, levels=(5, 2)), r"levels is \[5, 2\].*LookupFree"),
         (partial(FiniteScalarQuantiser, levels=()), "levels"),
-        (partial(LookupFreeQuantiser, num_bits=31), "num_bits is 31"),
+        (partial(LookupFreeQuantiser, num_bits=21), "num_bits is 21: it must be at most 20"),
+        (partial(FiniteScalarQuantiser, levels=(8,) * 7), "which makes 2097152 codes: it must make 1048576 at most"),
         (partial(LookupFreeQuantiser, temperature=0.0), "temperature is 0"),
         (partial(GumbelQuantiser, temperature=0.0), "GumbelQuantiser.temperature is 0"),
         (partial(GumbelQuantiser, kl_weight=-1.0), "kl_weight is -1"),

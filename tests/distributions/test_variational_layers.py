@@ -166,3 +166,12 @@ def test_there_is_at_least_one_variable(make):
 def test_fixed_layers_take_no_features(make):
     with pytest.raises(UserError, match=f"{make.__name__} does not depend on features"):
         make(D, F)
+
+
+@pytest.mark.parametrize("make", [DiagonalNormal, LowRankNormal, FullNormal, NormalMixture])
+@pytest.mark.parametrize("most", [-20.0, -21.0])
+def test_bounds_that_leave_no_room_are_refused(make, most):
+    with pytest.raises(UserError, match=rf"{make.__name__}\.max_log_variance is {most}: it must be above -20"):
+        make(D, F, max_log_variance=most)
+    with pytest.raises(UserError, match=r"DiagonalLaplace\.max_log_scale is 3"):
+        DiagonalLaplace(D, F, min_log_scale=3.0 + max(most + 20, 0), max_log_scale=3.0)

@@ -42,6 +42,15 @@ class TinyCodes(OneLossModel):
         with evaluating(self):
             return self.picture(codes, y)
 
+    def encode(self, x, y=None):
+        return self.levels[self.codes(x, y)]
+
+    def decode(self, z, y=None):
+        return self.decode_codes((z[..., None] - self.levels).abs().argmin(-1), y)
+
+    def reconstruct(self, x, y=None):
+        return self.decode(self.encode(x, y), y)
+
     def generate(self, noise, y):
         return self.picture((noise.uniform(4) * self.num_codes).long(), y)
 
@@ -79,7 +88,7 @@ class TinyVectors(OneLossModel):
 
     def __init__(self, optimizer: OptimizerCallable, num_classes: int | None = None):
         super().__init__(optimizer, num_classes=num_classes)
-        self.latent_dim = 2
+        self.latent_dim = self.varied_dim = 2
         self.turn = nn.Parameter(torch.tensor([[3.0, 1.0], [-0.5, 0.2]]))
         self.shift = nn.Parameter(torch.tensor([5.0, -1.0]))
 

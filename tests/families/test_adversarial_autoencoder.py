@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import pytest
@@ -7,12 +8,20 @@ from autoencoder_fakes import pixel_error as error_of
 from torch.distributions import Independent, Normal
 from torch.nn.functional import softplus
 
-from lightning_gen.distributions import DiagonalNormal, StandardNormal, VariationalLayer
+from lightning_gen.distributions import (
+    DiagonalNormal,
+    NormalMixture,
+    RingMixture,
+    StandardNormal,
+    VampPrior,
+    VariationalLayer,
+)
 from lightning_gen.errors import UserError
 from lightning_gen.families import AdversarialAutoencoder
 from lightning_gen.losses import NonSaturating, RelativisticPairing
 from lightning_gen.losses.likelihoods import Bernoulli, Gaussian
 from lightning_gen.networks import DCGANDiscriminator
+from lightning_gen.noise import Noise, sample_seeds
 
 
 def build(num_classes=None, loss=None, optimizer=SGD, judge=JUDGE, width=7, **options):
@@ -97,6 +106,60 @@ def test_it_learns_and_its_codes_become_the_prior(make_trainer):
     assert ((z.std(0) - 1).abs() < 0.5).all()
 
 
+@pytest.mark.parametrize("prior", [partial(NormalMixture, num_components=4), RingMixture])
+def test_a_prior_with_parameters_is_a_target_that_stays(prior, make_trainer):
+    model = build(prior=prior, optimizer=ADAM)
+    before = copy.deepcopy(model.prior)
+    make_trainer(max_steps=3).fit(model, DIGITS())
+    assert not any(p.requires_grad for p in model.prior.parameters())
+    assert not model.train().prior.training
+    assert model.decoder.training
+    for name, tensor in model.prior.state_dict().items():
+        assert torch.equal(tensor, before.state_dict()[name])
+    drawn = model.prior_codes(4000)
+    assert drawn.shape == (4000, 3)
+    expected = before().mean
+    error = drawn.std(0) / 4000**0.5
+    assert ((drawn.mean(0) - expected).abs() < 4.5 * error).all()
+
+
+def informed(**options):
+    judge = partial(JUDGE, num_classes=10, width=32)
+    return build(10, judge=judge, label_informed=True, **{"prior": RingMixture} | options)
+
+
+def test_each_class_has_a_component_of_its_own():
+    model, y = informed(), torch.arange(10).repeat_interleave(400)
+    seeds = sample_seeds(0, torch.arange(len(y)))
+    for drawn in (model.prior_codes(len(y), y), model.draw_latents(Noise(seeds), y)):
+        means = drawn.unflatten(0, (10, 400)).mean(1)
+        assert ((means - model.prior.means).abs() < 5 * model.prior.scales / 20).all()
+    check_sampling(model, torch.arange(6))
+    with pytest.raises(UserError, match="label_informed is true"):
+        build(10, prior=RingMixture, label_informed=True)  # its discriminator is not told of classes
+
+
+def test_codes_of_a_class_move_to_its_component(make_trainer):
+    adam = partial(torch.optim.Adam, lr=1e-2, betas=(0.5, 0.9))
+    model = informed(optimizer=adam, width=48, prior=partial(RingMixture, radius=2.0, scale=0.7))
+
+    def at_home():
+        batch, means = DIGITS().examples(256), model.prior.means
+        nearest = torch.cdist(model.encode(batch["x"]), means).argmin(1)
+        return float((nearest == batch["y"]).float().mean())
+
+    assert at_home() < 0.25
+    make_trainer(max_steps=400).fit(model, DIGITS(batch_size=32))
+    assert at_home() > 0.4
+
+
+def test_samples_may_have_the_noise_of_the_likelihood():
+    seeds = sample_seeds(0, torch.arange(50))
+    plain, noisy = (build(likelihood=Gaussian(0.1), sample_noise=s).sample(50, seeds=seeds) for s in (False, True))
+    inside = plain.abs() < 0.5  # where nothing is clamped
+    assert (noisy - plain)[inside].std().item() == pytest.approx(0.1, rel=0.1)
+
+
 # -------------------------------------------------------------------- what is refused
 
 
@@ -122,9 +185,11 @@ def test_a_prior_without_a_sampler_is_refused(make_trainer):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"prior": DiagonalNormal}, "prior is DiagonalNormal, whose parameters"),
+        ({"prior": partial(VampPrior, sample_shape=[1, 8, 8])}, "prior is VampPrior, which moves with the encoder"),
+        ({"label_informed": True}, "label_informed is true, but the prior StandardNormal has no components"),
+        ({"label_informed": True, "prior": RingMixture}, "prior RingMixture has 10 components"),
         ({"judge": partial(JUDGE, num_classes=10)}, "discriminator is 10 but the decoder's is None"),
-        ({"prior": lambda dim, features: StandardNormal(dim + 1)}, "have 4 numbers"),
+        ({"prior": lambda dim, features: StandardNormal(dim + 1)}, "are 4 numbers"),
         ({"num_critic_steps": 0}, "num_critic_steps is 0"),
     ],
 )

@@ -6,6 +6,13 @@ from autoencoder_fakes import ADAM, DIGITS, JUDGE, SGD, ByHand, Deaf, check_samp
 from autoencoder_fakes import pixel_error as error_of
 from torch.nn.functional import softplus
 
+from lightning_gen.distributions import (
+    DiagonalNormal,
+    GumbelSoftmax,
+    NormalMixture,
+    RectifiedNormal,
+    UniformCategorical,
+)
 from lightning_gen.errors import UserError
 from lightning_gen.families import FactorVAE
 from lightning_gen.families.factor_vae import permute_dimensions
@@ -99,3 +106,26 @@ def test_parts_that_do_not_fit_are_refused(make_trainer):
         build(tc_weight=-1.0)
     with pytest.raises(UserError, match="scores of shape"):
         make_trainer(max_steps=1).fit(build(judge=lambda dim: Deaf()), DIGITS())
+
+
+def test_layers_that_do_not_go_together_are_refused_before_training():
+    discrete = {"prior": partial(UniformCategorical, num_categories=4)}
+    for options, words in (
+        ({"posterior": RectifiedNormal}, "RectifiedNormal.* is infinite"),
+        ({"posterior": RectifiedNormal, "kl": MonteCarlo()}, "RectifiedNormal.* is infinite"),
+        ({"posterior": DiagonalNormal, "prior": NormalMixture}, r"set model\.init_args\.kl to MonteCarlo"),
+        (
+            {"posterior": partial(GumbelSoftmax, num_categories=4), "kl": MonteCarlo(), **discrete},
+            r"model\.init_args\.kl is MonteCarlo, .* posterior GumbelSoftmax are no densities .* use ClosedForm",
+        ),
+        ({"likelihood": Gaussian(1e-30)}, "-inf before training, with the likelihood Gaussian"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build(**options).check_data(DIGITS())
+
+
+def test_samples_have_noise_where_it_is_asked_for():
+    seeds = torch.arange(6)
+    noisy, plain = (build(sample_noise=noise).sample(6, seeds=seeds) for noise in (True, False))
+    assert (noisy - plain).std() > 0.1
+    assert torch.equal(noisy, build(sample_noise=True).sample(6, seeds=seeds))

@@ -187,6 +187,18 @@ def test_a_prior_of_other_vectors_is_refused():
         make(Longer)
 
 
+def test_latents_without_a_density_are_refused():
+    stage = TinyVectors(ADAM)
+    stage.varied_dim = 0  # as of categorical and spherical latents
+    with pytest.raises(UserError, match="first_stage: latents of this TinyVectors are one-hot vectors or points on a"):
+        LatentDensity(stage, DiagonalNormal, ADAM, sample_shape=[2])
+
+
+def test_a_second_stage_is_no_first_stage():
+    with pytest.raises(UserError, match="needs a first stage, which LatentDensity is not"):
+        LatentDensity(make(), DiagonalNormal, ADAM, sample_shape=[2])
+
+
 def test_a_first_stage_that_lies_about_its_vectors_is_refused(make_trainer):
     model = make(StandardNormal)
     model.latent_dim = 3

@@ -12,13 +12,17 @@ import torch
 import yaml
 from stage2_fakes import TinyCodes, TinyTokens, TinyVectors, WrongTokens
 
+from lightning_gen import checkpoints
+from lightning_gen.abilities import BoundsLikelihood, HasCodes, HasLikelihood, HasVectorLatents
 from lightning_gen.callbacks import LastCheckpoint
-from lightning_gen.checkpoints import allowing, load
+from lightning_gen.checkpoints import load
 from lightning_gen.commands import run
 from lightning_gen.data import Digits
 from lightning_gen.errors import UserError
 from lightning_gen.families import LatentPrior
+from lightning_gen.metrics import CodeCost, CodeUsage, ReconstructionError, measure_held_out
 from lightning_gen.noise import Noise, sample_seeds
+from lightning_gen.trust import allowing, only_trusted
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*in eval mode at the start.*")  # which a first stage should be
 
@@ -256,8 +260,74 @@ def test_a_second_stage_is_no_first_stage(save):
     nested["class_path"] = "lightning_gen.families.LatentPrior"
     stage = LatentPrior(TinyCodes(ADAM, 5), partial(TinyTokens, num_classes=10), ADAM, sample_shape=[1, 8, 8])
     path = save("second.ckpt", stage, json.loads(json.dumps(nested)))
-    with pytest.raises(UserError, match=r"model.init_args.first_stage is .*codes, which LatentPrior cannot"):
+    with pytest.raises(UserError, match=r"first_stage is .*needs a first stage, which LatentPrior is not"):
         from_path(path)
+
+
+def test_what_its_first_stage_can_do_it_can_too():
+    model, batch = make(10, stage_classes=10), batch_of()
+    x, y, stage = batch["x"], batch["y"], model.first_stage
+    assert isinstance(model, HasCodes)
+    assert not isinstance(model, HasVectorLatents | BoundsLikelihood | HasLikelihood)
+    assert torch.equal(model.codes(x, y), stage.codes(x, y))
+    assert torch.equal(model.decode_codes(model.codes(x, y), y), stage.reconstruct(x, y))
+    assert torch.equal(model.decode(model.encode(x, y), y), stage.reconstruct(x, y))
+    assert torch.equal(model.reconstruct(x, y), stage.reconstruct(x, y))
+    # one that is unconditional is asked without classes
+    assert torch.equal(make(10).reconstruct(x, y), make(10).first_stage.reconstruct(x))
+
+
+def test_metrics_of_codes_and_reconstructions_are_those_of_the_first_stage():
+    model, data = make(10), DIGITS()
+    options = {"split": "val", "num_rows": 50, "batch_size": 7, "seed": 0}
+    shared = [CodeUsage(), ReconstructionError()]
+    values = measure_held_out(model, data, [*shared, CodeCost()], **options)
+    assert measure_held_out(model.first_stage, data, shared, **options).items() <= values.items()
+    batch = data.split("val")[torch.arange(50)]
+    nats = model.held_out({"x": data.modality.to_model(batch["x"]), "y": batch["y"]})["val_prior_nats"].mean().item()
+    assert values["code_cost_nats"] == pytest.approx(nats, rel=1e-6)
+    assert values["code_cost_bits_per_dim"] == pytest.approx(nats / 64 / log(2), rel=1e-6)
+
+
+def test_codes_have_no_price_without_their_condition():
+    with pytest.raises(UserError, match="code_nats needs y, as the model is conditional"):
+        make(10).code_nats(batch_of()["x"])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_checkpoint_opens_no_other(there, save, monkeypatch):
+    first = save("first.ckpt", TinyCodes(ADAM, 5), STAGE) if there else "/absent/first.ckpt"
+    second = save("second.ckpt", make(10), prior(first) | {"class_path": "lightning_gen.families.LatentPrior"})
+    opened = []
+    read = checkpoints.read_checkpoint
+    monkeypatch.setattr(checkpoints, "read_checkpoint", lambda path, **options: opened.append(path) or read(path))
+    with pytest.raises(UserError, match=r"first_stage is '.*first.ckpt', but the model comes from a checkpoint"):
+        load(second, allow="stage2_fakes")
+    assert opened == [second]
+    with only_trusted("stage2_fakes"), pytest.raises(UserError, match="which may name no other"):
+        from_path(first)
+    if there:  # what a recipe may do
+        assert from_path(first).first_stage.num_codes == 5
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sample", "--num=2", "--output=drawn", "--accelerator=cpu"],
+        ["evaluate", "--held_out=[CodeCost]", "--output=found", "--accelerator=cpu"],
+        ["fit", "--trainer.max_steps=3"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_no_command_opens_what_a_checkpoint_names(words, save, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first = save("first.ckpt", TinyCodes(ADAM, 5), STAGE)
+    config = prior(first) | {"class_path": "lightning_gen.families.LatentPrior"}
+    second = save("second.ckpt", from_path(first), config)
+    with pytest.raises(SystemExit):
+        run([*words, f"--ckpt_path={second}", "--allow=stage2_fakes"])
+    assert "but the model comes from a checkpoint, which may name no other" in capsys.readouterr().err
 
 
 def test_a_model_without_the_shape_of_its_samples_is_refused():

@@ -94,3 +94,15 @@ def test_what_is_out_of_range_is_refused():
     with pytest.raises(UserError, match="decay is 1"):
         build(code_decay=1.0)
     assert isinstance(build().prior, RunningNormal)
+
+
+def test_samples_have_noise_where_it_is_asked_for():
+    """Of a Gaussian of σ = 0.1 about means within the range: its own."""
+    noisy, plain = (
+        build(likelihood=Gaussian(0.1), sample_noise=noise).sample(100, seeds=torch.arange(100))
+        for noise in (True, False)
+    )
+    inside = plain.abs() < 0.5
+    assert float((noisy - plain)[inside].std()) == pytest.approx(0.1, rel=0.1)
+    again = build(likelihood=Gaussian(0.1), sample_noise=True).sample(2, seeds=torch.arange(7, 9))
+    torch.testing.assert_close(noisy[7:9], again, rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.families import SemiSupervisedAdversarialAutoencoder
 from lightning_gen.losses import NonSaturating, RelativisticPairing
 from lightning_gen.losses.likelihoods import Gaussian
+from lightning_gen.noise import sample_seeds
 
 OPTIMIZERS = ("autoencoder_optimizer", "discriminator_optimizer", "encoder_optimizer", "classifier_optimizer")
 
@@ -70,6 +71,15 @@ def test_samples_depend_on_their_seeds_alone():
     torch.testing.assert_close(model.reconstruct(x), expected)
     z = model.encode(x)
     assert not torch.allclose(model.decode(z, torch.arange(6)), model.decode(z, torch.arange(6) + 1))
+
+
+def test_samples_may_have_the_noise_of_the_likelihood():
+    options = {"likelihood": Gaussian(0.1)}
+    seeds = sample_seeds(0, torch.arange(50))
+    plain, noisy = (
+        build(sample_noise=s, **options).sample(50, torch.arange(50) % 10, seeds=seeds) for s in (False, True)
+    )
+    assert (noisy - plain)[plain.abs() < 0.5].std().item() == pytest.approx(0.1, rel=0.1)
 
 
 def test_a_relativistic_loss_gets_its_draws():

@@ -6,11 +6,18 @@ from autoencoder_fakes import ADAM, DIGITS, IMAGE, JUDGE, SGD, ByHand, Deaf, che
 from autoencoder_fakes import pixel_error as error_of
 from torch.nn.functional import softplus
 
-from lightning_gen.distributions import DiagonalNormal
+from lightning_gen.distributions import (
+    DiagonalNormal,
+    GumbelSoftmax,
+    NormalMixture,
+    RectifiedNormal,
+    UniformCategorical,
+)
 from lightning_gen.errors import UserError
 from lightning_gen.families import VAEGAN
 from lightning_gen.losses import Minimax, NonSaturating, RelativisticPairing
-from lightning_gen.losses.likelihoods import BoundedGaussian, SharedGaussian
+from lightning_gen.losses.bounds import MonteCarlo
+from lightning_gen.losses.likelihoods import BoundedGaussian, Gaussian, SharedGaussian
 from lightning_gen.networks import Discriminator, MLPDiscriminator
 
 
@@ -19,6 +26,18 @@ def build(num_classes=None, optimizer=SGD, width=7, judge=None, **options):
     parts = {"likelihood": BoundedGaussian(), "loss": NonSaturating()}
     three = networks(num_classes, width)
     return VAEGAN(*three, **parts | {"discriminator": judge or JUDGE(IMAGE)} | optimizers | options)
+
+
+def test_the_game_reaches_the_decoder_wherever_its_outputs_are():
+    model, outputs = build(likelihood=Gaussian()), []
+    model.decoder.register_forward_hook(lambda _m, _i, found: outputs.append(found))
+    with torch.no_grad():
+        model.decoder.layers[-1].bias.fill_(5.0)
+    terms = model.losses(DIGITS().examples(4))[1]
+    for name, used in (("features", outputs[:1]), ("g_loss", outputs)):
+        for gradient, found in zip(torch.autograd.grad(terms[name], used, retain_graph=True), used, strict=True):
+            assert found.min() > 1
+            assert (gradient != 0).float().mean() > 0.9
 
 
 GENERATOR = {NonSaturating: lambda fake: softplus(-fake), Minimax: lambda fake: -softplus(fake)}
@@ -144,3 +163,26 @@ def test_parts_that_do_not_fit_are_refused():
         build(likelihood=SharedGaussian())
     with pytest.raises(UserError, match="feature_weight is -1"):
         build(feature_weight=-1.0)
+
+
+def test_layers_that_do_not_go_together_are_refused_before_training():
+    discrete = {"prior": partial(UniformCategorical, num_categories=4)}
+    for options, words in (
+        ({"posterior": RectifiedNormal}, "RectifiedNormal.* is infinite"),
+        ({"posterior": RectifiedNormal, "kl": MonteCarlo()}, "RectifiedNormal.* is infinite"),
+        ({"posterior": DiagonalNormal, "prior": NormalMixture}, r"set model\.init_args\.kl to MonteCarlo"),
+        (
+            {"posterior": partial(GumbelSoftmax, num_categories=4), "kl": MonteCarlo(), **discrete},
+            r"model\.init_args\.kl is MonteCarlo, .* posterior GumbelSoftmax are no densities .* use ClosedForm",
+        ),
+        ({"likelihood": BoundedGaussian(1e-30)}, "-inf before training, with the likelihood BoundedGaussian"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build(**options).check_data(DIGITS())
+
+
+def test_samples_have_noise_where_it_is_asked_for():
+    seeds = torch.arange(6)
+    noisy, plain = (build(sample_noise=noise).sample(6, seeds=seeds) for noise in (True, False))
+    assert (noisy - plain).std() > 0.1
+    assert torch.equal(noisy, build(sample_noise=True).sample(6, seeds=seeds))

@@ -19,7 +19,7 @@ from lightning_gen.distributions.quantisers import GradientVectorQuantiser, Vect
 from lightning_gen.errors import UserError
 from lightning_gen.families import VQGAN, LatentPrior
 from lightning_gen.losses import Hinge, RelativisticPairing
-from lightning_gen.losses.likelihoods import Likelihood
+from lightning_gen.losses.likelihoods import Laplace, Likelihood
 from lightning_gen.losses.perceptual import LPIPS, ClassifierFeatures
 from lightning_gen.networks import DCGANDiscriminator, MapDiscriminator, PatchDiscriminator
 from lightning_gen.networks.autoencoders import MapDecoder, MapEncoder
@@ -162,6 +162,26 @@ def test_one_update_is_the_one_of_the_paper(playing, make_trainer):
     torch.testing.assert_close(seen["terms"]["loss"], seen["loss"])
     if playing:
         torch.testing.assert_close(seen["terms"]["adversarial_weight"], seen["factor"])
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -3.0])
+def test_losses_of_images_reach_the_decoder_wherever_its_outputs_are(value):
+    model = make(likelihood=Laplace(), perceptual=ClassifierFeatures())
+    with torch.no_grad():
+        model.decoder.last.weight.mul_(0.1)
+        model.decoder.last.bias.fill_(value)
+        for p in model.discriminator.parameters():
+            p.mul_(3)
+    seen = []
+    model.decoder.register_forward_hook(lambda _m, _i, outputs: seen.append(outputs))
+    x, made = torch.rand(4, 1, 8, 8) * 2 - 1, []
+    terms = model.autoencoder_loss({"x": x}, False, made)[1]
+    assert ((made[0] - value).abs() < 0.9).all()
+    (gradient,) = torch.autograd.grad(terms["perceptual"], seen[0])
+    assert (gradient != 0).float().mean() > 0.9
+    weight = model.autoencoder_loss({"x": x}, True, made)[1]["adversarial_weight"]
+    assert 1e-3 < weight < 0.79e4  # where the game has no gradient it is 0.8 · 10⁴, the largest
+    assert model.reconstruct(x).abs().max() <= 1
 
 
 class Told(MapDiscriminator):

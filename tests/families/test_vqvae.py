@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from vqvae_fakes import TinyMapDecoder, TinyMapEncoder
 
 from lightning_gen.abilities import HasCodes, Interpolates, Reconstructs
@@ -293,8 +294,19 @@ def test_what_does_not_fit_is_told_before_training(build, data, words, make_trai
 
 def test_a_small_batch_may_validate(make_trainer):
     make_trainer(limit_val_batches=1).validate(one_level(), DIGITS(batch_size=1), verbose=False)
-    with pytest.raises(UserError, match="weights of 16 bits"):
-        make_trainer(max_steps=1, precision="bf16-true").fit(one_level(), DIGITS())
+
+
+@pytest.mark.parametrize("quantiser", [partial(FiniteScalarQuantiser, levels=(5, 4)), VECTOR])
+def test_codes_are_counted_in_logged_steps_alone(quantiser, make_trainer):
+    model, counted = one_level(quantiser), []
+
+    class Spy(Callback):
+        def on_train_batch_end(self, *_):
+            counted.append(model.quantiser.counting)
+
+    make_trainer(Spy(), max_steps=6, log_every_n_steps=3).fit(model, DIGITS())
+    assert counted == [False, False, True] * 2
+    assert "codebook_usage" in model.loss({"x": DIGITS().examples(8)["x"]})[1]
 
 
 def test_networks_of_different_classes_are_refused():

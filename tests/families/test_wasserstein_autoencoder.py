@@ -1,13 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from autoencoder_fakes import ADAM, DIGITS, SGD, ByHand, check_sampling, networks, one_step, squared_error
 from autoencoder_fakes import pixel_error as error_of
 
-from lightning_gen.distributions import DiagonalNormal
+from lightning_gen.distributions import DiagonalNormal, RingMixture, VampPrior
 from lightning_gen.errors import UserError
 from lightning_gen.families import WassersteinAutoencoder
 from lightning_gen.losses.divergences import RBF, InverseMultiquadric
 from lightning_gen.losses.likelihoods import Gaussian
+from lightning_gen.noise import sample_seeds
 
 
 def build(num_classes=None, optimizer=SGD, width=7, **options):
@@ -71,10 +74,17 @@ def test_a_posterior_with_noise_will_do_too(make_trainer):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
+def test_the_prior_may_be_a_mixture_and_samples_have_noise(make_trainer):
+    make_trainer(max_steps=2).fit(build(prior=RingMixture), DIGITS())
+    seeds = sample_seeds(0, torch.arange(50))
+    plain, noisy = (build(likelihood=Gaussian(0.1), sample_noise=s).sample(50, seeds=seeds) for s in (False, True))
+    assert (noisy - plain)[plain.abs() < 0.5].std().item() == pytest.approx(0.1, rel=0.1)
+
+
 def test_what_does_not_fit_is_refused(make_trainer):
     with pytest.raises(UserError, match="mmd_weight is -1"):
         build(mmd_weight=-1.0)
-    with pytest.raises(UserError, match="prior is DiagonalNormal"):
-        build(prior=DiagonalNormal)
+    with pytest.raises(UserError, match="prior is VampPrior, which moves with the encoder"):
+        build(prior=partial(VampPrior, sample_shape=[1, 8, 8]))
     with pytest.raises(UserError, match="batch_size is 1"):
         make_trainer(max_steps=1).fit(build(), DIGITS(batch_size=1))

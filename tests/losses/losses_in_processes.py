@@ -9,6 +9,7 @@ from linear_gaussian import LinearGaussian
 
 from lightning_gen.losses.bounds import ELBO, BetaELBO, BetaTC, Capacity, InfoVAE, WeightedSampling
 from lightning_gen.losses.likelihoods import OptimalGaussian
+from lightning_gen.losses.processes import alone
 
 BOUNDS = {
     "elbo": lambda: ELBO(3),
@@ -24,14 +25,14 @@ def results(rank, world_size):
     """Loss and gradient of each by name, of this process's share of the batch."""
     model, found = LinearGaussian(), {}
     g = torch.Generator().manual_seed(1)
-    epsilon, prior_epsilon = (torch.randn(3, 4, 2, generator=g, dtype=torch.float64) for _ in range(2))
-    share = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
+    epsilon, prior_epsilon = (torch.randn(*shape, 4, 2, generator=g, dtype=torch.float64) for shape in ((3,), ()))
+    share = slice(rank, None, world_size)  # dealt out in turn
     with torch.no_grad():
         model.c += torch.tensor([0.3, -0.3])  # divergences of the shares lie on both sides
     for name, build in BOUNDS.items():
         bound = build()
         bound.learn(20)
-        loss = bound(model.inference(model.x[share], epsilon[:, share], prior_epsilon[:, share]))[0]
+        loss = bound(model.inference(model.x[share], epsilon[:, share], prior_epsilon[share]))[0]
         found[name] = torch.cat((loss.detach()[None], model.gradients(loss)))
     likelihood = OptimalGaussian()
     loss = -likelihood((model.x[share] @ model.a.T)[:, None], epsilon[0, share]).mean()
@@ -42,6 +43,9 @@ def results(rank, world_size):
 def main(folder, rank):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.save(results(rank, 2), Path(folder) / f"{rank}.pt")
+    if rank == 0:  # while the other process does not answer
+        with alone():
+            torch.save(results(0, 2), Path(folder) / "alone.pt")
     dist.barrier()
     dist.destroy_process_group()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import LinearGaussian, assert_same_mean, normal
-from torch.distributions import Independent, MultivariateNormal, StudentT
+from torch.distributions import Independent, MultivariateNormal, Normal, StudentT
 
 from lightning_gen.errors import UserError
 from lightning_gen.losses.bounds import (
@@ -20,6 +20,7 @@ from lightning_gen.losses.bounds import (
     DReG,
     Inference,
     InfoVAE,
+    Levelwise,
     MonteCarlo,
     StickingTheLanding,
 )
@@ -144,19 +145,44 @@ def test_capacity_pulls_the_divergence_towards_it(model, capacity):
 
 def test_infovae_is_the_stated_sum(model):
     g = torch.Generator().manual_seed(0)
-    draws = [torch.randn(2, 4, 2, dtype=torch.float64, generator=g) for _ in range(2)]
+    draws = [torch.randn(*shape, 4, 2, dtype=torch.float64, generator=g) for shape in ((2,), ())]
     inference = model.inference(None, *draws)
     loss, terms = InfoVAE(0.25, 9.0, RBF([0.5, 2.0]), num_samples=2)(inference)
-    a = inference.posterior.rsample((2,)).reshape(8, 2).detach().numpy()
-    b = inference.prior.rsample((2, 4)).reshape(8, 2).detach().numpy()
+    a = inference.posterior.rsample((2,))[0].detach().numpy()  # the others are no further draws from q(z)
+    b = inference.prior.rsample((4,)).detach().numpy()
 
     def k(u, v):
         return np.mean([np.exp(-((u - v) ** 2).sum() / (scale * 4)) for scale in (0.5, 2.0)])
 
-    within = [np.mean([k(s[i], s[j]) for i in range(8) for j in range(8) if i != j]) for s in (a, b)]
+    within = [np.mean([k(s[i], s[j]) for i in range(4) for j in range(4) if i != j]) for s in (a, b)]
     mmd = sum(within) - 2 * np.mean([k(u, v) for u in a for v in b])
     assert terms["mmd"].item() == pytest.approx(mmd)
     assert (loss + terms["reconstruction"]).item() == pytest.approx(0.75 * terms["kl"].item() + 8.25 * mmd)
+
+
+def test_the_discrepancy_has_no_bias_whatever_the_number_of_latents(model):
+    """Posterior and prior are alike over the data: of E_x q(z | x) and p(z) the expected estimate is 0."""
+    with torch.no_grad():
+        model.m.zero_()
+        model.c.zero_()
+        model.a.copy_(torch.tensor([[0.8, 0.0, 0.0], [0.0, 0.8, 0.0]]))
+        model.log_s.fill_(0.5 * torch.log(torch.tensor(1 - 0.64)))
+    torch.manual_seed(0)
+    found = []
+    for _ in range(300):
+        x = torch.randn(8, 3, dtype=torch.float64)
+        found.append(InfoVAE(num_samples=4)(model.inference(x))[1]["mmd"].item())
+    assert abs(np.mean(found)) < 4 * np.std(found) / 300**0.5
+
+
+@pytest.mark.parametrize("bound", [InfoVAE(), BetaTC()], ids=lambda bound: type(bound).__name__)
+def test_batches_whose_samples_cannot_be_compared_are_refused(bound):
+    with pytest.raises(UserError, match=f"{type(bound).__name__} compares .* has 1 of 9"):
+        bound.check(1, 9)
+    with pytest.raises(UserError, match="10 of 9"):
+        bound.check(10, 9)
+    bound.check(2, 9)
+    ELBO().check(1, 1)
 
 
 def test_infovae_without_information_and_discrepancy_is_the_elbo(model):
@@ -190,10 +216,46 @@ def test_a_divergence_without_closed_form_names_the_estimator(model):
     without = Inference(**parts | {"prior": Independent(StudentT(zeros + 3.0), 1)})
     z = without.posterior.rsample((3,))
     for closed in (ClosedForm(), ClosedForm().per_latent):
-        with pytest.raises(UserError, match=r"posterior Normal from a prior StudentT .* to MonteCarlo"):
+        with pytest.raises(UserError, match=r"posterior Normal from a prior StudentT .* kl to MonteCarlo"):
             closed(without, z)
     assert MonteCarlo()(without, z).shape == (4,)
     assert MonteCarlo().per_latent(without, z).shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("bound", "differentiates", "closed"),
+    [
+        (ELBO(), False, True),
+        (ELBO(kl=MonteCarlo()), True, False),
+        (BetaELBO(kl=Levelwise()), False, False),
+        (InfoVAE(), False, True),
+        (BetaTC(), True, True),
+        *((bound, True, False) for bound in (IWAE(), MIWAE(), PIWAE(), CIWAE(), StickingTheLanding(), DReG())),
+    ],
+)
+def test_bounds_say_which_gradients_and_divergences_they_need(bound, differentiates, closed):
+    assert (bound.differentiates_log_prob, bound.needs_closed_form) == (differentiates, closed)
+
+
+@pytest.mark.parametrize("bound", [ELBO(), ELBO(kl=MonteCarlo()), InfoVAE(), IWAE(3), DReG(3), StickingTheLanding()])
+def test_the_gradient_goes_through_log_prob_as_the_bound_says(model, bound):
+    """With a density whose gradient cannot be taken."""
+
+    class Opaque(Normal):
+        def log_prob(self, value):
+            assert not value.requires_grad
+            return super().log_prob(value)
+
+    inference = model.inference()
+    parts = {name: getattr(inference, name) for name in inference.__dataclass_fields__}
+    for name in ("posterior", "prior"):
+        base = parts[name].base_dist
+        parts[name] = Independent(Opaque(base.loc, base.scale, validate_args=False), 1, validate_args=False)
+    if bound.differentiates_log_prob:
+        with pytest.raises(AssertionError):
+            bound(Inference(**parts))
+    else:
+        bound(Inference(**parts))
 
 
 def test_divergences_of_latents_add_up(model):

@@ -9,7 +9,13 @@ from scipy import stats
 
 from lightning_gen.data import Digits
 from lightning_gen.errors import UserError
-from lightning_gen.losses.likelihoods import Categorical, DiscretisedLogistic, DiscretisedLogisticMixture, Tokens
+from lightning_gen.losses.likelihoods import (
+    Categorical,
+    DiscretisedLogistic,
+    DiscretisedLogisticMixture,
+    Tokens,
+    discretised,
+)
 from lightning_gen.noise import Noise, sample_seeds
 
 
@@ -105,6 +111,23 @@ def test_means_and_draws_are_those_of_the_enumeration(build):
         often = expected > 5
         counts, expected = (np.append(v[often], v[~often].sum() + 1e-9) for v in (counts, expected))
         assert stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("most", [1, 40, 2**17])
+def test_means_are_the_same_in_parts_and_whatever_the_batch(most, monkeypatch):
+    monkeypatch.setattr(discretised, "_NUMBERS_A_SAMPLE", most)
+    likelihood = DiscretisedLogisticMixture(256, 3)
+    g = torch.Generator().manual_seed(0)
+    outputs = torch.randn(4, 9, 2, 3, generator=g, dtype=torch.float64, requires_grad=True)
+    found = likelihood.mean(outputs)
+    x = grid(256).view(256, 1, 1, 1).expand(256, 4, 2, 3)
+    entries = outputs.flatten(2).movedim(2, 1).flatten(0, 1)[..., None]
+    each = torch.stack([likelihood(entries, v.reshape(-1, 1)) for v in x])
+    torch.testing.assert_close(found, (each.exp() * grid(256)[:, None]).sum(0).view(4, 2, 3))
+    (gradient,) = torch.autograd.grad(found.sum(), outputs)
+    assert gradient.isfinite().all()
+    alone = torch.cat([likelihood.mean(row[None]) for row in outputs.float()])
+    torch.testing.assert_close(likelihood.mean(outputs.float()), alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("build", [DiscretisedLogistic, DiscretisedLogisticMixture, Categorical])

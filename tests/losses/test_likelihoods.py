@@ -29,7 +29,7 @@ CASES = {
     "laplace": (lambda: Laplace(0.3), lambda p: td.Laplace(p[:, 0], 0.3)),
     "learned_gaussian": (LearnedGaussian, lambda p: td.Normal(p[:, 0], soft(p[:, 1], -7.0))),
     "learned_laplace": (LearnedLaplace, lambda p: td.Laplace(p[:, 0], soft(p[:, 1], -7.0))),
-    "shared_gaussian": (lambda: SharedGaussian(0.3, -6.0), lambda p: td.Normal(p[:, 0], soft(log(0.3), -6.0))),
+    "shared_gaussian": (lambda: SharedGaussian(0.3, -6.0), lambda p: td.Normal(p[:, 0], 0.3)),
     "optimal_gaussian": (lambda: OptimalGaussian().eval(), lambda p: td.Normal(p[:, 0], 1.0)),
 }
 
@@ -90,6 +90,14 @@ def test_shared_scale_is_best_at_the_root_mean_square():
     likelihood(p, x).mean().backward()
     assert likelihood.raw_log_scale.grad.abs() < 1e-6
     assert likelihood(p, x).mean() > SharedGaussian(0.5)(p, x).mean()
+
+
+@pytest.mark.parametrize("scale", [0.003, 0.1, 30.0])
+def test_a_shared_scale_starts_where_it_is_told_to(scale):
+    likelihood = SharedGaussian(scale)
+    assert likelihood.log_scale(torch.zeros(1)).exp().item() == pytest.approx(scale, rel=1e-4)
+    likelihood.raw_log_scale.data -= 100.0  # and falls no further than it is told
+    assert likelihood.log_scale(torch.zeros(1)).item() == pytest.approx(-6.0)
 
 
 def test_optimal_scale_gives_the_gradient_of_the_log_error():
@@ -233,6 +241,7 @@ def test_data_that_do_not_fit_are_described():
     [
         (lambda: Gaussian(0.0), "Gaussian.scale is 0"),
         (lambda: SharedGaussian(-1.0), "SharedGaussian.scale is -1"),
+        (lambda: SharedGaussian(0.002), "SharedGaussian.scale is 0.002: it must be above .* 0.002479"),
         (lambda: OptimalGaussian(1.0), "OptimalGaussian.decay is 1"),
         (lambda: Laplace(float("nan")), "Laplace.scale is nan"),
     ],

@@ -19,12 +19,12 @@ def found(tmp_path_factory):
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors[-3000:]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1, "alone")]
 
 
 @pytest.mark.parametrize("name", [*BOUNDS, "optimal"])
 def test_two_processes_have_the_gradient_of_one(found, name):
-    first, second = (rank[name] for rank in found)
+    first, second, _ = (rank[name] for rank in found)
     torch.testing.assert_close((first + second) / 2, results(0, 1)[name])
     assert not torch.equal(first, second)  # each sees its own samples
 
@@ -33,3 +33,8 @@ def test_two_processes_have_the_gradient_of_one(found, name):
 def test_without_talking_they_would_have_another(name):
     alone = [results(rank, 2)[name] for rank in range(2)]
     assert (sum(alone) / 2 - results(0, 1)[name]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [*BOUNDS, "optimal"])
+def test_alone_nobody_is_talked_to(found, name):
+    torch.testing.assert_close(found[2][name], results(0, 2)[name])

@@ -93,6 +93,7 @@ def train(quantiser, strategy, devices, folder):
         strategy=STRATEGIES[strategy]() if devices > 1 else "auto",
         precision="64-true",
         max_steps=3,
+        log_every_n_steps=1,  # codes are counted for the log
         max_epochs=-1,
         limit_val_batches=0,
         logger=False,

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from lightning_gen.distributions.quantisers.usage import count, usage_terms
+from lightning_gen.precision import full
 
 
 class Quantised(NamedTuple):
@@ -20,7 +20,8 @@ class Quantised(NamedTuple):
     """Scalar, what the quantiser adds to the loss: a mean over positions, so that it does not grow with the batch."""
     terms: dict[str, Tensor]
     """Scalars to log: `codebook_perplexity`, the exponential of the entropy of the codes in the batch, in [1, K], and
-    `codebook_usage`, the share of the K codes that occur in it; in training mode over all processes."""
+    `codebook_usage`, the share of the K codes that occur in it; in training mode over all processes, and left out where
+    a quantiser would have to count for them alone and is not asked to (`Quantiser.counting`)."""
 
 
 class Quantiser(nn.Module, ABC):
@@ -38,11 +39,14 @@ class Quantiser(nn.Module, ABC):
         num_codes: K.
         num_levels: L, codes a position; 1 for most.
         latent_dim: channels d of what codes stand for, as the decoder takes them.
+        counting: whether codes are counted for the log in training mode; a model asks for it in the steps that log, on
+            all processes alike.
     """
 
     num_codes: int
     num_levels: int = 1
     latent_dim: int
+    counting: bool = True
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -67,13 +71,15 @@ class Quantiser(nn.Module, ABC):
         """
 
     def usage(self, codes: Tensor) -> dict[str, Tensor]:
-        """The terms to log of one level's codes, of any shape."""
+        """The terms to log of one level's codes, of any shape; none in training mode where `counting` is off."""
+        if self.training and not self.counting:
+            return {}
         return usage_terms(count(codes, self.num_codes, self.training))
 
 
 def rows_of(h: Tensor) -> Tensor:
     """A map (B, d, h, w) as vectors (B, h·w, d), in float32 at least: rounded to 16 bits, codes would be confused."""
-    return h.flatten(2).transpose(1, 2).to(torch.promote_types(h.dtype, torch.float32))
+    return full(h.flatten(2).transpose(1, 2))
 
 
 def map_of(rows: Tensor, like: Tensor) -> Tensor:

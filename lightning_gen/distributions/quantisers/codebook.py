@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
 from lightning_gen.distributions.quantisers.kmeans import kmeans, nearest, spread, sums_of
-from lightning_gen.distributions.quantisers.processes import from_rank_zero, gathered, place, summed
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.processes import from_rank_zero, gather, place, summed
 from lightning_gen.noise import Noise
 
 
@@ -62,15 +62,14 @@ class Codebook(nn.Module, ABC):
         """Bring (…, d) vectors to where codes may be: anywhere."""
         return vectors
 
-    def forward(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Find the codes of vectors; in training mode, start or update.
 
         Args:
             v: (B, n, d) vectors in float32 or float64.
 
         Returns:
-            (B, n, d) what the codes stand for, (B, n) int64 codes, and (K,) how often each occurs, in training mode in
-            all processes.
+            (B, n, d) what the codes stand for, (B, n) int64 codes, and what `observe` counted.
         """
         if self.training and self._start_due:
             self.start(v.detach())
@@ -87,8 +86,12 @@ class Codebook(nn.Module, ABC):
         return embedding(codes, self.vectors)
 
     @abstractmethod
-    def observe(self, v: Tensor, codes: Tensor) -> Tensor:
-        """Count the codes (B, n) of vectors (B, n, d), and in training mode learn from them: (K,) counts."""
+    def observe(self, v: Tensor, codes: Tensor) -> Tensor | None:
+        """In training mode, learn from the codes (B, n) of vectors (B, n, d).
+
+        Returns:
+            (K,) how often each occurs, in training mode in all processes; None where that needs not be known.
+        """
 
     def words(self, count: int) -> Tensor:
         """Random integers in [0, 2³²), (count,), the same in every process."""
@@ -109,7 +112,7 @@ class Codebook(nn.Module, ABC):
     @torch.no_grad()
     def start(self, v: Tensor) -> None:
         """Put the codes to the k-means of (B, n, d) vectors and those of the other processes."""
-        v = gathered(v).flatten(0, 1)
+        v = gather(v).flatten(0, 1)
         self.check(type(self).__name__, len(v))
         found = kmeans(v, spread(v, self.words(self.num_codes)), self.kmeans_iterations, self.settle)
         self.vectors.copy_(from_rank_zero(found))  # sums of floats may differ in the last digit between devices
@@ -128,11 +131,8 @@ class LearntCodebook(Codebook):
         """As a parameter."""
         self.vectors = nn.Parameter(vectors)
 
-    @torch.no_grad()
-    def observe(self, v: Tensor, codes: Tensor) -> Tensor:
-        """Only count."""
-        counts, _ = sums_of(v[..., :1].flatten(0, 1), codes.flatten(), self.num_codes)
-        return summed(counts) if self.training else counts
+    def observe(self, v: Tensor, codes: Tensor) -> None:
+        """Gradients will."""
 
 
 class EMACodebook(Codebook):

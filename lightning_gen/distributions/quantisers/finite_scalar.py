@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.distributions.quantisers.base import Quantised, Quantiser, map_of, rows_of, straight_through
+from lightning_gen.distributions.quantisers.usage import MOST_CODES
 from lightning_gen.errors import UserError
 
 _MARGIN = 1e-3  # how far the ends reach beyond the last value, relatively, so that it is reached at all
@@ -26,7 +27,7 @@ class FiniteScalarQuantiser(Quantiser):
             and 2¹² codes.
 
     Raises:
-        UserError: if there are no levels, or any below 3.
+        UserError: if there are no levels, or any below 3, or more than 2²⁰ codes.
     """
 
     levels: Tensor
@@ -38,6 +39,11 @@ class FiniteScalarQuantiser(Quantiser):
             raise UserError(
                 f"FiniteScalarQuantiser.levels is {list(levels)}: it must be one or several numbers of at least 3, such"
                 " as [8, 5, 5, 5]; LookupFreeQuantiser has 2 levels"
+            )
+        if prod(levels) > MOST_CODES:
+            raise UserError(
+                f"FiniteScalarQuantiser.levels is {list(levels)}, which makes {prod(levels)} codes: it must make"
+                f" {MOST_CODES} at most"
             )
         self.num_codes, self.latent_dim = prod(levels), len(levels)
         self.project = nn.Conv2d(num_features, self.latent_dim, 1)

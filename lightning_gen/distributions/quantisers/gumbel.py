@@ -8,7 +8,7 @@ from torch.nn.functional import embedding, gumbel_softmax
 
 from lightning_gen.distributions.quantisers.base import Quantised, Quantiser, map_of, rows_of
 from lightning_gen.losses.arguments import check_above, check_at_least
-from lightning_gen.networks.stylegan2_layers import without_autocast
+from lightning_gen.precision import exact
 
 
 class GumbelQuantiser(Quantiser):
@@ -57,7 +57,7 @@ class GumbelQuantiser(Quantiser):
         log_q = logits.log_softmax(-1)
         kl = (log_q.exp() * log_q).sum(-1).mean() + math.log(self.num_codes)
         if self.training:
-            with without_autocast(h):
+            with exact(h):
                 z = gumbel_softmax(logits, self.temperature) @ self.vectors
         else:
             z = embedding(codes, self.vectors)

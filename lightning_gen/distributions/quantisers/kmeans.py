@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_gen.networks.stylegan2_layers import without_autocast
+from lightning_gen.precision import exact
 
 _ENTRIES = 2**25  # of the table of distances that is made at a time: 128 MiB in float32
 _UNITS = 2**30
@@ -22,7 +22,7 @@ def nearest(v: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         (N,) int64.
     """
-    with without_autocast(v):
+    with exact(v):
         half = codebook.square().sum(1) / 2  # ‖v‖² is the same for all codes: leaving it out saves digits, too
         parts = v.split(max(_ENTRIES // len(codebook), 1))
         return torch.cat([torch.addmm(half, part, codebook.T, alpha=-1).argmin(1) for part in parts])

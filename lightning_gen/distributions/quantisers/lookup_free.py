@@ -5,11 +5,12 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, mse_loss
 
 from lightning_gen.distributions.quantisers.base import Quantised, Quantiser, map_of, rows_of, straight_through
+from lightning_gen.distributions.quantisers.usage import MOST_CODES
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_above, check_at_least
 from lightning_gen.losses.processes import mean_over_processes
 
-_MOST_BITS = 30
+_MOST_BITS = MOST_CODES.bit_length() - 1
 
 
 class LookupFreeQuantiser(Quantiser):
@@ -25,7 +26,7 @@ class LookupFreeQuantiser(Quantiser):
 
     Args:
         num_features: channels F of the features.
-        num_bits: d, 1 to 30.
+        num_bits: d, 1 to 20; the paper has 18.
         commitment: β ≥ 0.
         entropy_weight: λ ≥ 0.
         temperature: τ > 0; the paper gives none.

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_gen.distributions.quantisers.processes import summed
+from lightning_gen.losses.processes import summed
+
+MOST_CODES = 2**20
+"""Of a quantiser without a codebook, which can have any number: counts of them are 4 MiB."""
 
 
 def count(codes: Tensor, num_codes: int, everywhere: bool) -> Tensor:

@@ -56,7 +56,8 @@ class CodebookQuantiser(Quantiser, ABC):
         v = self.vectors(h)
         e, codes, counts = self.codebook(v)
         z = map_of(straight_through(e, v), h)
-        return Quantised(z, map_of(codes[..., None], h), self.loss(v, e), usage_terms(counts))
+        terms = self.usage(codes) if counts is None else usage_terms(counts)
+        return Quantised(z, map_of(codes[..., None], h), self.loss(v, e), terms)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """The codebook's vectors."""

@@ -13,6 +13,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_above, check_at_least
 from lightning_gen.losses.auxiliary.base import AuxiliaryLoss
 from lightning_gen.networks.base import Judgement
+from lightning_gen.precision import exact
 
 
 class _Contrastive(AuxiliaryLoss, ABC):
@@ -49,7 +50,7 @@ class _Contrastive(AuxiliaryLoss, ABC):
                 f"model.init_args.auxiliary is {type(self).__name__}, but data is labelled by attributes: it needs"
                 " classes, of which each sample has one"
             )
-        with torch.autocast(y.device.type, enabled=False):  # differences of cosines are lost in bf16
+        with exact(y):  # differences of cosines are lost in bf16
             to_samples = judged.embedding @ judged.embedding.T
         return self.contrast(judged.logits.gather(1, y[:, None]), to_samples, y[:, None] == y)
 

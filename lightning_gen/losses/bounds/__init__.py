@@ -4,7 +4,7 @@ from lightning_gen.losses.bounds.base import Bound, Inference
 from lightning_gen.losses.bounds.elbo import ELBO, BetaELBO, Capacity
 from lightning_gen.losses.bounds.importance import CIWAE, IWAE, MIWAE, PIWAE
 from lightning_gen.losses.bounds.information import InfoVAE
-from lightning_gen.losses.bounds.kl import ClosedForm, KLEstimator, MonteCarlo
+from lightning_gen.losses.bounds.kl import ClosedForm, KLEstimator, Levelwise, MonteCarlo
 from lightning_gen.losses.bounds.path import DReG, StickingTheLanding
 from lightning_gen.losses.bounds.total_correlation import BatchWeights, BetaTC, StratifiedSampling, WeightedSampling
 
@@ -24,6 +24,7 @@ __all__ = [
     "Inference",
     "InfoVAE",
     "KLEstimator",
+    "Levelwise",
     "MonteCarlo",
     "StickingTheLanding",
     "StratifiedSampling",

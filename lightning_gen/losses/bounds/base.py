@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from lightning_gen.errors import UserError
+
 Terms = dict[str, Tensor]
 """Scalars to log, by name."""
 
@@ -36,9 +38,36 @@ class Inference:
 class Bound(nn.Module, ABC):
     """A loss that bounds −log p(x) from above, or is made of such a bound."""
 
+    @property
+    def differentiates_log_prob(self) -> bool:
+        """Whether the gradient goes through log q(z | x) or log p(z) at samples z: wrong of layers where it jumps."""
+        return True
+
+    @property
+    def needs_closed_form(self) -> bool:
+        """Whether the divergence of posterior from prior must have one."""
+        return False
+
     @abstractmethod
     def forward(self, inference: Inference) -> tuple[Tensor, Terms]:
         """The loss, a scalar: nats a sample, the mean over the batch; and its terms, among them `elbo` or `bound`."""
 
     def learn(self, num_train: int) -> None:
         """Told once before training: the number of training samples. Most bounds need not know."""
+
+    def check(self, batch_size: int, num_train: int) -> None:
+        """Raise `UserError` if batches do not do; told before training. Most bounds do not mind.
+
+        Args:
+            batch_size: samples of a batch, of all processes.
+            num_train: training samples there are.
+        """
+
+
+def check_batch(bound: Bound, batch_size: int, num_train: int) -> None:
+    """Raise `UserError` unless the samples of a batch, of all processes, can be compared."""
+    if not 2 <= batch_size <= num_train:
+        raise UserError(
+            f"the bound {type(bound).__name__} compares the samples of a batch, which has {batch_size} of {num_train}:"
+            " make data.init_args.batch_size at least 2 and at most the number of training samples"
+        )

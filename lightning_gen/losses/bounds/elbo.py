@@ -22,6 +22,16 @@ class ELBO(Bound):
         self.num_samples = num_samples
         self.kl = kl or ClosedForm()
 
+    @property
+    def differentiates_log_prob(self) -> bool:
+        """As the divergence's estimator has it."""
+        return self.kl.differentiates_log_prob
+
+    @property
+    def needs_closed_form(self) -> bool:
+        """Likewise."""
+        return self.kl.needs_closed_form
+
     def forward(self, inference: Inference) -> tuple[Tensor, Terms]:
         """The loss; `elbo`, which is the true one whatever the loss, `reconstruction`, `kl`, and a variant's terms."""
         z = inference.posterior.rsample((self.num_samples,))

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.losses.bounds.base import Inference, Terms
+from lightning_gen.losses.bounds.base import Inference, Terms, check_batch
 from lightning_gen.losses.bounds.elbo import ELBO
 from lightning_gen.losses.bounds.kl import KLEstimator
 from lightning_gen.losses.divergences import RBF, Kernel, maximum_mean_discrepancy
@@ -15,19 +15,20 @@ class InfoVAE(ELBO):
     """−E_q[log p(x | z)] + (1 − α) KL(q(z | x) ‖ p(z)) + (α + λ − 1) MMD²(q(z), p(z)).
 
     (Zhao, Song, Ermon, "InfoVAE: Balancing Learning and Inference in Variational Autoencoders", AAAI 2019.) With α = 1
-    it is their MMD-VAE. The discrepancy is the unbiased estimate from the latents of a batch, of all processes, and as
-    many draws from the prior.
+    it is their MMD-VAE. The discrepancy is the unbiased estimate from one latent of each sample of a batch, of all
+    processes, and as many draws from the prior (of that of each sample's own class where the prior depends on it).
 
     Args:
         alpha: α, the weight of the information between x and z, ≤ 1.
         weight: λ, ≥ 1 − α. The discrepancy is of the order of 1, the other terms of nats a sample: the paper takes a
             λ that makes them alike.
         kernel: of the discrepancy; `RBF` if unset.
-        num_samples: latents S drawn for each sample, ≥ 1.
+        num_samples: latents S drawn for each sample, ≥ 1; the discrepancy takes the first alone, since several latents
+            of a sample are no independent draws from q(z).
         kl: how the divergence is computed; in closed form if unset.
 
     Raises:
-        UserError: if an argument is out of its range.
+        UserError: if an argument is out of its range; before training, if a batch has one sample.
     """
 
     def __init__(
@@ -46,11 +47,14 @@ class InfoVAE(ELBO):
         self.weight = float(weight)
         self.kernel = kernel or RBF()
 
+    def check(self, batch_size: int, num_train: int) -> None:
+        """A discrepancy compares samples."""
+        check_batch(self, batch_size, num_train)
+
     def regulariser(self, inference: Inference, z: Tensor, kl: Tensor) -> tuple[Tensor, Terms]:
         """(1 − α) KL + (α + λ − 1) MMD²."""
-        p = inference.prior
-        shape = z.shape[: z.dim() - 1 - len(p.batch_shape)]  # (S, B), or (S,) of a prior for each sample
-        prior = p.rsample(shape) if p.has_rsample else p.sample(shape)
-        latents, draws = (gather(values.transpose(0, 1)).flatten(0, 1) for values in (z, prior))
-        mmd = maximum_mean_discrepancy(latents, draws, self.kernel)
+        p, latents = inference.prior, z[0]
+        shape = latents.shape[:0] if p.batch_shape else latents.shape[:1]  # of a prior for each sample one draw each
+        draws = p.rsample(shape) if p.has_rsample else p.sample(shape)
+        mmd = maximum_mean_discrepancy(gather(latents), gather(draws), self.kernel)
         return (1 - self.alpha) * kl.sum() + (self.alpha + self.weight - 1) * mmd, {"mmd": mmd}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.losses.bounds.base import Inference, Terms
+from lightning_gen.losses.bounds.base import Inference, Terms, check_batch
 from lightning_gen.losses.bounds.elbo import ELBO
 from lightning_gen.losses.bounds.kl import KLEstimator, factors
 from lightning_gen.losses.processes import gather
@@ -61,8 +61,8 @@ class BetaTC(ELBO):
         kl: how the divergence that is logged is computed; in closed form if unset.
 
     Raises:
-        UserError: if an argument is out of its range; in training, if the posterior's latents depend on each other, or
-            a batch has 1 sample or more than there are.
+        UserError: if an argument is out of its range; before training, if the posterior's latents depend on each other,
+            or a batch has 1 sample or more than there are.
     """
 
     def __init__(
@@ -83,6 +83,15 @@ class BetaTC(ELBO):
     def learn(self, num_train: int) -> None:
         """N."""
         self.num_train = num_train
+
+    @property
+    def differentiates_log_prob(self) -> bool:
+        """Yes: the three parts are made of densities at latents."""
+        return True
+
+    def check(self, batch_size: int, num_train: int) -> None:
+        """Samples of a batch are compared, and stand for all others."""
+        check_batch(self, batch_size, num_train)
 
     def regulariser(self, inference: Inference, z: Tensor, kl: Tensor) -> tuple[Tensor, Terms]:
         """α I + β TC + γ Σ_j KL_j."""
@@ -117,9 +126,5 @@ class BetaTC(ELBO):
         size = len(densities)
         if self.num_train is None:
             raise ValueError("BetaTC does not know the number of training samples: call learn first")
-        if not 2 <= size <= self.num_train:
-            raise UserError(
-                f"the bound BetaTC compares the samples of a batch, which has {size} of {self.num_train}: make"
-                " data.init_args.batch_size at least 2 and at most the number of training samples"
-            )
+        check_batch(self, size, self.num_train)
         return self.weights(size, self.num_train, densities).log().T.unsqueeze(-1)

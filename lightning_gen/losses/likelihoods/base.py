@@ -1,8 +1,8 @@
 """What every likelihood p(x | z) keeps: nats a sample, and a range of data that it is made for."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
@@ -22,6 +22,9 @@ class Likelihood(nn.Module, ABC):
 
     num_parameters: int = 1
 
+    discrete: ClassVar[bool] = False
+    """Whether nats are those of probabilities, which alone can be told in bits an entry, instead of a density."""
+
     @abstractmethod
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """Log p(x | z), summed over entries.
@@ -38,6 +41,13 @@ class Likelihood(nn.Module, ABC):
     def mean(self, parameters: Tensor) -> Tensor:
         """The expected sample, (N, …) in model form."""
 
+    def expectation(self, parameters: Tensor) -> Tensor:
+        """What losses compare with samples and discriminators judge in training: the mean before it is cut to a range.
+
+        A mean that is clamped has no gradient where it was. (N, …), `mean` itself unless overridden.
+        """
+        return self.mean(parameters)
+
     @abstractmethod
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """A sample with its noise, (N, …) in model form, one a stream."""
@@ -45,11 +55,6 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def check(self, x: Tensor) -> None:
         """Raise `UserError` if some samples (n, …) of the data show that they do not fit, saying what was seen."""
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 if it is: what logarithms are taken of."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def of_samples(entries: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.likelihoods.base import Likelihood, full_precision, of_samples, seen
+from lightning_gen.losses.likelihoods.base import Likelihood, of_samples, seen
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 _SMALL = 0.25
 """|y| below which series stand for sinh(y)/y and its relatives: five terms are exact to float64 there."""
@@ -20,9 +21,11 @@ class Bernoulli(Likelihood):
     For binary data (see the data sources `Thresholded`, `Binarised`): of grey values it would not sum to one.
     """
 
+    discrete = True
+
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(N,) nats from (N, 1, …) logits and (N, …) samples in {-1, 1}."""
-        logits = full_precision(parameters[:, 0])
+        logits = full(parameters[:, 0])
         b = (x + 1) / 2
         return of_samples(b * logits + logsigmoid(-logits))
 
@@ -32,7 +35,7 @@ class Bernoulli(Likelihood):
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """±1."""
-        p = full_precision(parameters[:, 0]).sigmoid()
+        p = full(parameters[:, 0]).sigmoid()
         return torch.where(noise.uniform(*p.shape[1:]).to(p) < p, 1.0, -1.0).to(p)
 
     def check(self, x: Tensor) -> None:
@@ -54,12 +57,12 @@ class ContinuousBernoulli(Likelihood):
 
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(N,) nats from (N, 1, …) logits and (N, …) samples in [-1, 1]."""
-        y = full_precision(parameters[:, 0]) / 2
+        y = full(parameters[:, 0]) / 2
         return of_samples(x * y - _log_sinhc(y) - log(2))
 
     def mean(self, parameters: Tensor) -> Tensor:
         """Coth y − 1/y."""
-        y = full_precision(parameters[:, 0]) / 2
+        y = full(parameters[:, 0]) / 2
         small, s = y.abs() < _SMALL, y.square()
         series = y * (1 / 3 - s * (1 / 45 - s * (2 / 945 - s * (1 / 4725 - s * 2 / 93555))))
         safe = torch.where(small, 1.0, y)
@@ -67,7 +70,7 @@ class ContinuousBernoulli(Likelihood):
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """By the inverse of the distribution function, b = log(1 + u (e^{2y} − 1)) / 2y for y < 0; mirrored above."""
-        y = full_precision(parameters[:, 0]) / 2
+        y = full(parameters[:, 0]) / 2
         u = noise.uniform(*y.shape[1:]).to(y)
         a = -2 * y.abs().clamp(min=1e-6)  # no overflow where it is negative, and no 0/0
         x = 2 * (u * a.expm1()).log1p() / a - 1

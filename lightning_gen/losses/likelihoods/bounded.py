@@ -3,16 +3,15 @@
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.likelihoods.base import full_precision
 from lightning_gen.losses.likelihoods.gaussian import Gaussian
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 
 class BoundedGaussian(Gaussian):
     """N(x; μ, σ²) with one σ that is given and μ = tanh(output), between −1 and 1 as images are.
 
-    The mean of `Gaussian` is clamped where it is not, and has no gradient there; this one always has, as a game with a
-    discriminator of the mean needs it.
+    What `Gaussian` is trained by may lie outside, and is clamped where it is shown; here the two are the same.
 
     Args:
         scale: σ, in units of x, > 0.
@@ -23,15 +22,15 @@ class BoundedGaussian(Gaussian):
 
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(N,) nats, of a density with respect to x, from (N, 1, …) outputs and (N, …) samples."""
-        return super().forward(full_precision(parameters).tanh(), x)
+        return super().forward(full(parameters).tanh(), x)
 
-    def mean(self, parameters: Tensor) -> Tensor:
+    def expectation(self, parameters: Tensor) -> Tensor:
         """μ."""
         return parameters[:, 0].tanh()
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """μ + σε, clamped."""
-        return super().draw(full_precision(parameters).tanh(), noise)
+        return super().draw(full(parameters).tanh(), noise)
 
     def check(self, x: Tensor) -> None:
         """Values must lie between −1 and 1."""

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lightning_gen.choice import choose
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.losses.likelihoods.base import Likelihood, full_precision, of_samples, seen
-from lightning_gen.losses.likelihoods.levels import Levels, choose
+from lightning_gen.losses.likelihoods.base import Likelihood, of_samples, seen
+from lightning_gen.losses.likelihoods.levels import Levels
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 
 class Categorical(Likelihood):
@@ -23,6 +25,8 @@ class Categorical(Likelihood):
         UserError: if there are fewer than two levels.
     """
 
+    discrete = True
+
     def __init__(self, levels: int = 256) -> None:
         super().__init__()
         self.levels = Levels(levels, type(self).__name__)
@@ -30,18 +34,18 @@ class Categorical(Likelihood):
 
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(N,) nats from (N, L, …) logits and (N, …) samples, which may be levels 0 … L − 1 as integers, too."""
-        k = self.levels.index(full_precision(x)).long() if x.is_floating_point() else x.long()
+        k = self.levels.index(full(x)).long() if x.is_floating_point() else x.long()
         return _log_probability(parameters, k)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The expected value."""
-        p = full_precision(parameters).softmax(1)
+        p = full(parameters).softmax(1)
         k = torch.arange(self.levels.count, device=p.device, dtype=p.dtype)
         return (p * self.levels.value(k).view(-1, *[1] * (p.dim() - 2))).sum(1)
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """Values of levels."""
-        logits = full_precision(parameters)
+        logits = full(parameters)
         k = choose(logits, noise.uniform(*logits.shape[2:]))
         return self.levels.value(k.to(logits))
 
@@ -65,6 +69,8 @@ class Tokens(Likelihood):
         UserError: if there are fewer than two.
     """
 
+    discrete = True
+
     def __init__(self, num_tokens: int) -> None:
         super().__init__()
         check_at_least(self, 2, num_tokens=num_tokens)
@@ -80,7 +86,7 @@ class Tokens(Likelihood):
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """(N, T) int64."""
-        logits = full_precision(parameters)
+        logits = full(parameters)
         return choose(logits, noise.uniform(*logits.shape[2:]))
 
     def check(self, x: Tensor) -> None:
@@ -89,7 +95,7 @@ class Tokens(Likelihood):
 
 
 def _log_probability(logits: Tensor, k: Tensor) -> Tensor:
-    return of_samples(-cross_entropy(full_precision(logits), k, reduction="none"))
+    return of_samples(-cross_entropy(full(logits), k, reduction="none"))
 
 
 def _check_classes(likelihood: Likelihood, key: str, count: int, x: Tensor) -> None:

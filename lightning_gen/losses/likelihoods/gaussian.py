@@ -1,17 +1,17 @@
 """Gaussian likelihoods: of a scale that is given, learnt for each entry, or one for all entries."""
 
 from abc import ABC
-from math import log, pi
+from math import exp, expm1, log, pi
 
 import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_above
-from lightning_gen.losses.likelihoods.base import full_precision
 from lightning_gen.losses.likelihoods.location_scale import LocationScale, bounded_below
 from lightning_gen.losses.processes import mean_over_processes
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 
 class _Gaussian(LocationScale, ABC):
@@ -68,22 +68,29 @@ class SharedGaussian(_Gaussian):
     """N(x; μ, σ²) with one learnt σ for all entries (σ-VAE: Rybkin, Daniilidis, Levine, ICML 2021).
 
     Args:
-        scale: σ at first, in units of x, > 0.
+        scale: σ at first, in units of x, > 0 and above its bound.
         min_log_scale: log σ stays above it, smoothly.
 
     Raises:
-        UserError: if the scale is not above 0.
+        UserError: if the scale is not above its bound.
     """
 
     def __init__(self, scale: float = 1.0, min_log_scale: float = -6.0) -> None:
         super().__init__()
         check_above(self, 0, scale=scale)
+        above = log(scale) - min_log_scale
+        if not above > 0:
+            raise UserError(
+                f"SharedGaussian.scale is {scale}: it must be above exp(min_log_scale), {exp(min_log_scale):.4g}, below"
+                " which it cannot fall"
+            )
         self.min_log_scale = min_log_scale
-        self.raw_log_scale = nn.Parameter(torch.tensor(log(scale)))
+        # what `bounded_below` makes log σ of: the inverse of the softplus
+        self.raw_log_scale = nn.Parameter(torch.tensor(min_log_scale + above + log(-expm1(-above))))
 
     def log_scale(self, parameters: Tensor) -> Tensor:
         """The one of all entries, ()."""
-        return full_precision(bounded_below(self.raw_log_scale, self.min_log_scale))
+        return full(bounded_below(self.raw_log_scale, self.min_log_scale))
 
 
 class OptimalGaussian(_Gaussian):
@@ -118,7 +125,7 @@ class OptimalGaussian(_Gaussian):
         """(N,) nats; in training mode σ is the batch's."""
         if not self.training:
             return super().forward(parameters, x)
-        location = full_precision(parameters[:, 0])
+        location = full(parameters[:, 0])
         variance = mean_over_processes((x - location).square().mean())
         with torch.no_grad():
             self.variance.lerp_(variance.to(self.variance), 1 - self.decay * self.started)
@@ -130,4 +137,4 @@ class OptimalGaussian(_Gaussian):
         return self._log_scale_of(self.variance)
 
     def _log_scale_of(self, variance: Tensor) -> Tensor:
-        return (0.5 * full_precision(variance).log()).clamp(min=self.min_log_scale)
+        return (0.5 * full(variance).log()).clamp(min=self.min_log_scale)

@@ -1,6 +1,5 @@
 """Data with a number of levels: how values become levels and back, and how a level is drawn."""
 
-import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
@@ -50,10 +49,3 @@ class Levels:
                 f" {x[wrong][0]:.4g}: set its levels to those of data (256 of images stored as bytes), or use a"
                 " likelihood without levels, such as Gaussian"
             )
-
-
-def choose(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The class (N, …) whose share of [0, 1) holds a number (N, …), given logits (N, K, …)."""
-    wide = torch.float32 if logits.device.type == "mps" else torch.float64
-    edges = logits.to(wide).softmax(1).cumsum(1)[:, :-1]
-    return (uniform.to(wide).unsqueeze(1) >= edges).sum(1)

@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lightning_gen.losses.likelihoods.base import Likelihood, check_finite, full_precision, in_model_form, of_samples
+from lightning_gen.losses.likelihoods.base import Likelihood, check_finite, in_model_form, of_samples
 from lightning_gen.noise import Noise
+from lightning_gen.precision import full
 
 
 class LocationScale(Likelihood, ABC):
@@ -29,20 +30,24 @@ class LocationScale(Likelihood, ABC):
 
     def forward(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(N,) nats, of a density with respect to x, from (N, P, …) outputs and (N, …) samples."""
-        parameters = full_precision(parameters)
+        parameters = full(parameters)
         return self.nats(parameters[:, 0], self.log_scale(parameters), x)
 
     def nats(self, location: Tensor, log_scale: Tensor, x: Tensor) -> Tensor:
         """(N,) nats from μ, log σ and x."""
         return of_samples(self.log_density((x - location) * (-log_scale).exp()) - log_scale)
 
+    def expectation(self, parameters: Tensor) -> Tensor:
+        """μ, wherever it is."""
+        return parameters[:, 0]
+
     def mean(self, parameters: Tensor) -> Tensor:
-        """μ."""
-        return in_model_form(parameters[:, 0])
+        """μ; of images, clamped."""
+        return in_model_form(self.expectation(parameters))
 
     def draw(self, parameters: Tensor, noise: Noise) -> Tensor:
         """μ + σε."""
-        parameters = full_precision(parameters)
+        parameters = full(parameters)
         location = parameters[:, 0]
         epsilon = self.standard(noise, tuple(location.shape[1:])).to(location)
         return in_model_form(location + self.log_scale(parameters).exp() * epsilon)

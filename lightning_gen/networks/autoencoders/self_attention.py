@@ -1,11 +1,11 @@
 """Multi-head self-attention over the positions of a map, and the normalisation before it."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.attention import VisibleAttention
+from lightning_gen.precision import full
 
 _GROUPS = 32
 _LEAST = 4
@@ -52,7 +52,7 @@ class MultiHeadSelfAttention(nn.Module, VisibleAttention):
     def attention_map(self, x: Tensor) -> Tensor:
         """(B, heads, HW, HW), in float32 at least."""
         query, key, _ = self._heads(x)
-        query, key = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (query, key))
+        query, key = (full(t) for t in (query, key))
         return (query @ key.transpose(2, 3) * query.shape[3] ** -0.5).softmax(dim=3)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

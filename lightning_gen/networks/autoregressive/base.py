@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from lightning_gen.choice import choose
 from lightning_gen.noise import Noise
 
 
@@ -43,9 +44,3 @@ class TokenModel(nn.Module, ABC):
         for i in range(self.length):
             tokens[:, i] = choose(self(tokens, y)[:, i] / temperature, uniform[:, i])
         return tokens
-
-
-def choose(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The token (n,) whose share of [0, 1) holds a number, given logits (n, K) and numbers (n,)."""
-    edges = logits.double().softmax(1).cumsum(1) if logits.device.type != "mps" else logits.softmax(1).cumsum(1)
-    return torch.searchsorted(edges, uniform[:, None].to(edges)).squeeze(1).clamp(max=logits.shape[1] - 1)

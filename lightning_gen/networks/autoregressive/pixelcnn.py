@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_gen.choice import choose
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
-from lightning_gen.networks.autoregressive.base import TokenModel, choose
+from lightning_gen.networks.autoregressive.base import TokenModel
 from lightning_gen.networks.conditioning import Embed
 from lightning_gen.noise import Noise
 
