@@ -10,7 +10,7 @@ from lightning_gen.noise import Noise
 
 @runtime_checkable
 class Interpolates(Protocol):
-    """The ability to walk between samples, of families that draw them from Gaussian latents."""
+    """The ability to walk between samples, of families that draw them from latents."""
 
     def interpolate(self, seeds_a: Tensor, seeds_b: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """Samples on the way from one to another, in evaluation mode and without gradients.
@@ -18,7 +18,8 @@ class Interpolates(Protocol):
         Args:
             seeds_a: (n,) int64; at t = 0 the sample is that of `sample(n, y, seeds=seeds_a)`.
             seeds_b: (n,) int64; at t = 1 its latent is that of `seeds_b`.
-            t: (n,) floating point, how far along the great circle between the two latents (`latents.slerp`).
+            t: (n,) floating point in [0, 1], how far along the way between the two latents: the great circle
+                (`latents.slerp`) where these are normal or on a sphere, a straight line where the family says so.
             y: (n,) int64 classes, the same all the way; those of `seeds_a` when None and the model is conditional.
 
         Returns:
@@ -56,7 +57,11 @@ class HasVectorLatents(Reconstructs, Protocol):
     """Whose latents are vectors, so that each of their numbers can be looked at."""
 
     latent_dim: int
-    """How many numbers."""
+    """How many numbers: the length of the rows that `encode` gives, of one-hot vectors all their entries."""
+
+    varied_dim: int
+    """How many of them, the first, can be varied one by one for `decode` to show what they do: those that the decoder
+    sees, and none where latents are discrete or on a sphere."""
 
 
 @runtime_checkable
@@ -88,7 +93,10 @@ class BoundsLikelihood(Protocol):
 
 @runtime_checkable
 class HasLikelihood(Protocol):
-    """The ability to compute log p(x)."""
+    """The ability to compute log p(x).
+
+    Of probabilities where the model's own attribute `discrete`, or its likelihood's, is true; else of densities.
+    """
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """(n,) nats a sample, exact, in evaluation mode, without gradients; arguments as above."""
@@ -108,8 +116,26 @@ def require(model: object, ability: type, asker: str, verb: str) -> None:
 
 
 @runtime_checkable
-class HasCodes(Protocol):
-    """The ability to turn samples into discrete codes and back, as a second-stage prior needs it."""
+class PricesCodes(Protocol):
+    """The ability to say how likely the codes of samples are, of priors of codes."""
+
+    def code_nats(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """−log p(c | y) of the codes c of samples, in evaluation mode, without gradients.
+
+        No bound on −log p(x): what codes lose of a sample is not in it.
+
+        Args:
+            x: (n, …) samples in model form.
+            y: (n,) classes or (n, K) attributes of a conditional model.
+
+        Returns:
+            (n,) nats a sample.
+        """
+
+
+@runtime_checkable
+class HasCodes(Reconstructs, Protocol):
+    """Whose latents stand for discrete codes, into which it can turn samples, and back, as a prior of them needs it."""
 
     num_codes: int
     """K: a code is one of 0 … K − 1."""

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from lightning_gen.conditions import check_given
 from lightning_gen.latents import slerp
 from lightning_gen.model import GenerativeModel, evaluating
 from lightning_gen.noise import Noise
@@ -36,20 +37,53 @@ class AutoencodingModel(GenerativeModel, ABC):
         """Decoded draws from the prior."""
         return self.samples_of(self.draw_latents(noise, y), y)
 
+    @property
+    def encodes_condition(self) -> bool:
+        """Whether `latents_of` needs `y`: of conditional models, unless overridden."""
+        return self.num_classes is not None
+
+    @property
+    def decodes_condition(self) -> bool:
+        """Whether `samples_of` needs `y`: of conditional models, unless overridden."""
+        return self.num_classes is not None
+
+    @property
+    def sized_parts(self) -> tuple[str, ...]:
+        """The decoder's and the encoder's."""
+        return ("decoder", "encoder")
+
     @torch.no_grad()
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """See `lightning_gen.abilities.Reconstructs`."""
+        """See `lightning_gen.abilities.Reconstructs`.
+
+        Raises:
+            UserError: if the encoder is conditional and `y` is None.
+        """
+        if self.encodes_condition:
+            check_given(y, "encode")
         with evaluating(self):
             return self.latents_of(x, y)
 
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """See `lightning_gen.abilities.Reconstructs`."""
+        """See `lightning_gen.abilities.Reconstructs`.
+
+        Raises:
+            UserError: if the decoder is conditional and `y` is None.
+        """
+        if self.decodes_condition:
+            check_given(y, "decode")
         with evaluating(self):
             return self.samples_of(z, y)
 
     def reconstruct(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """See `lightning_gen.abilities.Reconstructs`."""
+        """See `lightning_gen.abilities.Reconstructs`.
+
+        Raises:
+            UserError: if the decoder is conditional and `y` is None.
+        """
+        if self.decodes_condition:
+            check_given(y, "reconstruct")
         return self.decode(self.encode(x, y), y)
 
     @torch.no_grad()

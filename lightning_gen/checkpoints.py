@@ -6,14 +6,11 @@ to this package, to torch's networks, optimisers and distributions, or to a pack
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentParser, _common, set_parsing_settings
+from jsonargparse import ArgumentParser
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
@@ -21,19 +18,9 @@ from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.files import replacing
 from lightning_gen.model import GenerativeModel, check_state_dict
+from lightning_gen.trust import allowed_packages, check_complete, check_trusted, only_trusted
 
 Weights = Literal["ema", "raw"]
-
-TRUSTED = (
-    "lightning_gen.",
-    "torch.nn.",
-    "torch.optim.",
-    "torch.distributions.",
-    *(f"lightning.pytorch.{room}." for room in ("callbacks", "loggers", "plugins", "profilers", "strategies")),
-)
-"""Where a checkpoint may name classes; `torch` as a whole would include functions that run code."""
-
-_allowed: ContextVar[str] = ContextVar("allowed", default="")
 
 
 def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
@@ -69,79 +56,8 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     return checkpoint
 
 
-def trusted_packages(allow: str) -> tuple[str, ...]:
-    """`TRUSTED`, and the packages named in `allow` with commas between them."""
-    return (*TRUSTED, *(f"{package.strip()}." for package in allow.split(",") if package.strip()))
-
-
-def check_trusted(config: Any, allow: str = "") -> None:
-    """Raise `UserError` if `config` names classes that are not trusted.
-
-    Args:
-        config: nested dicts and lists of plain values, from a checkpoint.
-        allow: packages the user trusts beside `TRUSTED`, separated by commas.
-    """
-    trusted = trusted_packages(allow)
-    refused = sorted({name for name in _imported(config) if not name.startswith(trusted)})
-    if refused:
-        packages = [*filter(None, allow.split(",")), *sorted({name.split(".")[0] for name in refused})]
-        raise UserError(
-            f"the checkpoint names {', '.join(refused)}, outside lightning_gen and torch: if you trust the checkpoint"
-            f" and that code, add --allow {','.join(packages)}"
-        )
-
-
-def _imported(config: Any) -> Iterator[str]:
-    """Every class path in a configuration."""
-    if isinstance(config, dict):
-        for key, value in config.items():
-            if key == "class_path":
-                yield str(value)
-            else:
-                yield from _imported(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _imported(value)
-
-
-def untrusted_packages(config: Any) -> list[str]:
-    """Packages that a configuration names classes of and that `--allow` must name for its checkpoints to load."""
-    return sorted({name.split(".")[0] for name in _imported(config) if not name.startswith(TRUSTED)})
-
-
-@contextmanager
-def only_trusted(allow: str = "") -> Iterator[None]:
-    """Let configurations import from `TRUSTED` and `allow` alone, whatever way they find to name a thing.
-
-    Args:
-        allow: packages the user trusts, separated by commas.
-    """
-    settings = _common.parsing_settings  # jsonargparse adds to its lists and has no public way back
-    before = dict(settings)
-    packages = [package.rstrip(".") for package in trusted_packages(allow)]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=packages)
-    try:
-        yield
-    finally:
-        settings.update(before)
-
-
-@contextmanager
-def allowing(packages: str) -> Iterator[None]:
-    """Let `load` trust packages that it is not given: those that the user allows to a whole command.
-
-    Args:
-        packages: separated by commas.
-    """
-    token = _allowed.set(packages)
-    try:
-        yield
-    finally:
-        _allowed.reset(token)
-
-
 def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "") -> dict[str, Any]:
-    """The configuration that a checkpoint carries, checked with `check_trusted`.
+    """The configuration that a checkpoint carries, checked with `check_trusted` and `check_complete`.
 
     Args:
         checkpoint: from `read_checkpoint`.
@@ -149,7 +65,7 @@ def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "")
         allow: packages the user trusts, separated by commas.
 
     Raises:
-        UserError: if there is none, or it names classes that are not trusted.
+        UserError: if there is none, or it names classes that are not trusted, or another checkpoint.
     """
     config = checkpoint.get("config")
     if not config:
@@ -158,6 +74,7 @@ def configuration(checkpoint: dict[str, Any], path: str | Path, allow: str = "")
             " model in Python and load its state_dict"
         )
     check_trusted(config, allow)
+    check_complete(config)
     return config
 
 
@@ -210,7 +127,7 @@ def weights_of(checkpoint: dict[str, Any], weights: Weights) -> tuple[dict[str, 
 
 
 def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[GenerativeModel, DataModule, Weights]:
-    """Rebuild what a checkpoint was trained with; nothing but the file is needed.
+    """Rebuild what a checkpoint was trained with; no other file of a model is needed, and none is opened.
 
     Args:
         path: a checkpoint that `fit` wrote.
@@ -222,10 +139,10 @@ def load(path: str | Path, weights: Weights = "ema", allow: str = "") -> tuple[G
         The model in evaluation mode on the CPU, its data module (not loaded), and which weights the model holds.
 
     Raises:
-        UserError: see `read_checkpoint`, `configuration` and `check_state_dict`.
+        UserError: see `read_checkpoint`, `configuration`, `trust.check_open` and `check_state_dict`.
     """
     checkpoint = read_checkpoint(path)
-    allow = ",".join(filter(None, (allow, _allowed.get())))
+    allow = allowed_packages(allow)
     config = configuration(checkpoint, path, allow)
     with only_trusted(allow):
         model, data = instantiate(GenerativeModel, config["model"]), instantiate(DataModule, config["data"])

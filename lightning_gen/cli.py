@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import _completions, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -24,6 +24,7 @@ from lightning_gen.callbacks import (
     EMA,
     Evaluation,
     FiniteGuard,
+    HeldOutRecord,
     LastCheckpoint,
     SampleWriter,
     StepProgressBar,
@@ -32,14 +33,11 @@ from lightning_gen.callbacks import (
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.checkpoints import (
     AtomicCheckpointIO,
-    allowing,
     configuration,
     import_components,
-    only_trusted,
     read_checkpoint,
-    untrusted_packages,
 )
-from lightning_gen.commands.parsers import PARSERS
+from lightning_gen.commands.completion import NamedStrategyTrainer, Parser, complete_shallowly
 from lightning_gen.commands.words import (
     as_list,
     check_files,
@@ -53,9 +51,8 @@ from lightning_gen.errors import UserError
 from lightning_gen.files import last_checkpoint
 from lightning_gen.model import GenerativeModel
 from lightning_gen.strategies import FlatReduceStrategy
+from lightning_gen.trust import allowing, only_trusted, untrusted_packages
 
-_COMPLETED_DEPTH = 2
-"""Dots of an option below which shell completion names classes, but not their options in turn."""
 _QUIET_LOG = ("💡 Tip", "`weights_only` was not set")
 _QUIET = (
     "`instantiate_classes` was deprecated",  # Lightning's own call
@@ -63,24 +60,12 @@ _QUIET = (
     ".*does not have many workers.*",  # small sets are batched faster in the process itself
     ".*manual optimization and every_n_train_steps.*",  # a checkpoint after the step is what is wanted
     ".*exists and is not empty.*",  # a resumed run goes on in its folder
-    ".*module\\(s\\) in eval mode at the start of training.*",  # a second stage's first stage rests
     ".*is smaller than the logging interval.*",  # steps are counted across epochs
     "It is recommended to use `self.log.*sync_dist=True",  # metrics are reduced before they are logged
     ".*in eval mode at the start of training.*",  # a frozen first stage is meant to be
     "LightningCLI's args parameter is intended.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
-
-
-class Parser(LightningArgumentParser):
-    """Knows this package's own subcommands too, for shell completion."""
-
-    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
-        """Add `sample` and `evaluate` to whatever comes."""
-        action = super().add_subcommands(*args, **kwargs)
-        for name, make in PARSERS.items():
-            action.add_subcommand(name, make())
-        return action
 
 
 class Command(LightningCLI):
@@ -162,7 +147,8 @@ class Command(LightningCLI):
         kwargs["plugins"] = [*as_list(config.plugins), AtomicCheckpointIO()]
         callbacks = as_list(config.callbacks)
         if fit:
-            callbacks.append(Throughput())
+            self.held_out = HeldOutRecord()
+            callbacks += [Throughput(), self.held_out]
         if self.subcommand == "predict":
             callbacks.append(SampleWriter())
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -209,6 +195,9 @@ class Command(LightningCLI):
         }
         shown = {key: _relative(path) for key, path in rows.items() if path}
         print("\n" + "\n".join(f"{key:<9}{path}" for key, path in shown.items()))
+        if not self.held_out.validations:
+            print("\nNo validation was reached, so nothing was measured or drawn: lower trainer.val_check_interval, or")
+            print("trainer.check_val_every_n_epoch where it counts epochs, or train longer")
         if chosen := shown.get("best") or shown.get("last"):
             packages = untrusted_packages(self.model.config)
             allow = f" --allow {','.join(packages)}" if packages else ""
@@ -217,13 +206,6 @@ class Command(LightningCLI):
             print(f"  lightning_gen sample --ckpt_path {shlex.quote(chosen)} --num 64 --output {samples}{allow}")
             if any(isinstance(callback, Evaluation) for callback in trainer.callbacks):  # type: ignore[attr-defined]
                 print(f"  lightning_gen evaluate --ckpt_path {pattern}{allow}")
-
-
-class NamedStrategyTrainer(Trainer):
-    """For shell completion, to which a strategy's own arguments would add sixteen thousand options."""
-
-    def __init__(self, *, strategy: str = "auto", **kwargs: Any) -> None:
-        super().__init__(strategy=strategy, **kwargs)
 
 
 class RunConfig(SaveConfigCallback):
@@ -253,7 +235,7 @@ def main(args: list[str]) -> None:
     set_parsing_settings(add_print_completion_argument=True)
     torch.set_float32_matmul_precision("highest")
     if args[0].startswith("--print_completion"):
-        _complete_shallowly()
+        complete_shallowly()
         Command(args, NamedStrategyTrainer)
     check_files(args)
     path = option(args, "--ckpt_path")
@@ -265,18 +247,6 @@ def main(args: list[str]) -> None:
     config = configuration(read_checkpoint(path, mmap=True), path, allow)
     with only_trusted(allow):
         Command([args[0], f"--config={json.dumps(config)}", *args[1:]])
-
-
-def _complete_shallowly() -> None:
-    """Let shell completion know the options of a model's parts, but not of their parts in turn, which are millions."""
-    nested = _completions.add_subactions_and_get_subclass_choices
-
-    def shallow(typehint: Any, prefix: str | None, *args: Any, **kwargs: Any) -> list[str]:
-        if prefix is not None and prefix.count(".") >= _COMPLETED_DEPTH:
-            return [str(path) for path in _completions.get_all_subclass_paths(typehint)]
-        return nested(typehint, prefix, *args, **kwargs)
-
-    _completions.add_subactions_and_get_subclass_choices = shallow
 
 
 def _relative(path: str | Path) -> str:

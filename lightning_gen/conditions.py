@@ -207,3 +207,16 @@ def condition(num_classes: int | None, attributes: list[str] | None) -> Conditio
             )
         return Attributes(attributes)
     return Unconditional() if num_classes is None else Classes(num_classes)
+
+
+def check_given(y: Tensor | None, asker: str) -> None:
+    """Raise `UserError` where a conditional model is given no `y` for samples that are there already.
+
+    Args:
+        y: what is given.
+        asker: what was called, for the message.
+    """
+    if y is None:
+        raise UserError(
+            f"{asker} needs y, as the model is conditional: give one class, or one row of attributes, a sample"
+        )

@@ -12,6 +12,12 @@ class UserError(Exception):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the choice nearest to `name`, or an empty string."""
-    match = get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    """Return `" (did you mean 'x'?)"` for the choice nearest to `name`, capitals aside, or an empty string.
+
+    What was given is never suggested.
+    """
+    lowered: dict[str, str] = {}
+    for choice in sorted(set(choices) - {name}):
+        lowered.setdefault(choice.lower(), choice)
+    match = get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
+    return f" (did you mean {lowered[match[0]]!r}?)" if match else ""

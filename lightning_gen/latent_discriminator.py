@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_gen.adversarial import full_precision
 from lightning_gen.errors import UserError
 from lightning_gen.model import evaluating
 from lightning_gen.networks.base import Discriminator, judgement
+from lightning_gen.precision import full
 
 DiscriminatorFactory = Callable[[int], Discriminator]
 """Makes a discriminator of codes from their length; in YAML a class path with its other arguments."""
@@ -16,7 +16,7 @@ DiscriminatorFactory = Callable[[int], Discriminator]
 
 def scores(discriminator: Discriminator, z: Tensor, y: Tensor | None = None) -> Tensor:
     """(B,) scores of codes (B, d) and classes, in full precision."""
-    return full_precision(judgement(discriminator(z, y)).scores)
+    return full(judgement(discriminator(z, y)).scores)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from lightning_gen.conditions import condition
 from lightning_gen.errors import UserError
 from lightning_gen.held_out import HeldOutMeans
 from lightning_gen.noise import Noise, sample_seeds, seed_generators, step_seed
+from lightning_gen.sample_shapes import differing_keys
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -64,6 +65,11 @@ class GenerativeModel(HeldOutMeans, ABC):
     def draws_classes(self) -> bool:
         """Whether the classes of training are drawn uniformly, instead of taken from the data."""
         return False
+
+    @property
+    def sized_parts(self) -> tuple[str, ...]:
+        """Networks whose arguments hold the sizes of a sample, for messages; each is a key of `init_args`, too."""
+        return ()
 
     # ---------------------------------------------------------------- sampling
 
@@ -133,9 +139,8 @@ class GenerativeModel(HeldOutMeans, ABC):
         """Raise `UserError` if `data` cannot train this model: shapes or classes that disagree. Families extend it."""
         made, wanted = tuple(self.sample(2, seeds=sample_seeds(0, torch.arange(2))).shape[1:]), tuple(data.sample_shape)
         if made != wanted:
-            raise UserError(
-                f"the model makes samples of shape {made} but data gives {wanted}: {_differing_keys(made, wanted)}"
-            )
+            keys = differing_keys(self, self.sized_parts, made, wanted)
+            raise UserError(f"the model makes samples of shape {made} but data gives {wanted}: {keys}")
         self.condition.check_data(data, not self.draws_classes)
 
     def condition_of(self, batch: Batch) -> Tensor | None:
@@ -202,19 +207,6 @@ class GenerativeModel(HeldOutMeans, ABC):
         """Samples for the batch's `seeds`: (n, …) in the form of `x`."""
         seeds = batch["seeds"]
         return self.sample(len(seeds), batch.get("y"), seeds=seeds)
-
-
-def _differing_keys(made: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """Say which keys to change; images are (C, H, W), everything else is only described."""
-    if len(made) != len(wanted) or len(made) != 3:
-        return "choose networks and data of the same kind"
-    keys = [
-        key for key, differs in (("channels", made[0] != wanted[0]), ("image_size", made[1:] != wanted[1:])) if differs
-    ]
-    pairs = (
-        f"model.init_args.generator.init_args.{key} (and the discriminator's) or data.init_args.{key}" for key in keys
-    )
-    return f"make {' and '.join(pairs)} agree"
 
 
 @contextmanager

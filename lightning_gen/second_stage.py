@@ -17,6 +17,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.files import last_checkpoint
 from lightning_gen.model import GenerativeModel
 from lightning_gen.one_loss import OneLossModel
+from lightning_gen.trust import check_open
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -41,11 +42,12 @@ def open_first_stage(
         The model and the shape of a sample.
 
     Raises:
-        UserError: if there is no such checkpoint, its model lacks the ability, its data have another shape, or a model
-            comes without a shape.
+        UserError: if there is no such checkpoint, or a checkpoint's model asks for one; if the model lacks the ability
+            or is a second stage itself, its data have another shape, or a model comes without a shape.
     """
     if isinstance(given, str):
         told = f"{WHERE} is {given!r}"
+        check_open(told)
         path = last_checkpoint(Path(given)) if Path(given).is_dir() else given
         if path is None:
             raise UserError(f"{told}, but no run in that folder has a checkpoint: train the first stage before")
@@ -55,7 +57,7 @@ def open_first_stage(
             model, data, _ = load(path, weights)
         except UserError as error:
             raise UserError(f"{told}: {error}") from error
-        require(model, ability, f"{told}: this family", verb)
+        _check_stage(model, ability, f"{told}: this family", verb)
         shape = tuple(data.sample_shape)
         if sample_shape is not None and tuple(sample_shape) != shape:
             raise UserError(
@@ -63,7 +65,7 @@ def open_first_stage(
                 f" {list(shape)}: leave the former unset"
             )
         return model, shape
-    require(given, ability, f"{WHERE}: this family", verb)
+    _check_stage(given, ability, f"{WHERE}: this family", verb)
     if sample_shape is None:
         raise UserError(
             f"{WHERE} is a {type(given).__name__} instead of a checkpoint, which leaves the shape of its samples open:"
@@ -123,6 +125,12 @@ class SecondStageModel(OneLossModel, ABC):
                 " the data that it was trained on"
             )
         super().check_data(data)
+
+
+def _check_stage(model: GenerativeModel, ability: type, asker: str, verb: str) -> None:
+    require(model, ability, asker, verb)
+    if isinstance(model, SecondStageModel):
+        raise UserError(f"{asker} needs a first stage, which {type(model).__name__} is not: name its own first stage")
 
 
 def _knows(model: GenerativeModel) -> str:

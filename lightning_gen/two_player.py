@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_gen.adversarial import AdversarialModel, frozen, full_precision
+from lightning_gen.adversarial import AdversarialModel, frozen
 from lightning_gen.errors import UserError
 from lightning_gen.latents import slerp
 from lightning_gen.model import Batch, Terms, evaluating
 from lightning_gen.networks.base import Discriminator, Generator, Judgement, judgement
 from lightning_gen.noise import Noise, sample_seeds
 from lightning_gen.optimizers import make_optimizers
+from lightning_gen.precision import full
 from lightning_gen.samplers import Gaussian, LatentSampler
 
 if TYPE_CHECKING:
@@ -104,6 +105,11 @@ class TwoPlayerModel(AdversarialModel, ABC):
         return terms
 
     @property
+    def sized_parts(self) -> tuple[str, ...]:
+        """The generator's and the discriminator's."""
+        return ("generator", "discriminator")
+
+    @property
     def lazy_names(self) -> list[str]:
         """Names of terms that not every update has."""
         return []
@@ -179,7 +185,7 @@ class TwoPlayerModel(AdversarialModel, ABC):
     def _judge(self, x: Tensor, y: Tensor | None) -> Judgement:
         """What the discriminator says, in full precision."""
         found = judgement(self.discriminator(x, y))
-        return Judgement._make(None if part is None else full_precision(part) for part in found)
+        return Judgement._make(None if part is None else full(part) for part in found)
 
     @contextmanager
     def _full_precision(self) -> Iterator[None]:

@@ -11,20 +11,13 @@ import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback
 
-from lightning_gen.checkpoints import (
-    check_trusted,
-    configuration,
-    instantiate,
-    load,
-    load_state,
-    only_trusted,
-    read_checkpoint,
-)
+from lightning_gen.checkpoints import configuration, instantiate, load, load_state, read_checkpoint
 from lightning_gen.errors import UserError
 from lightning_gen.families import GAN
 from lightning_gen.losses import AdversarialLoss, Hinge
 from lightning_gen.model import GenerativeModel
 from lightning_gen.networks import MLPDiscriminator, MLPGenerator
+from lightning_gen.trust import check_trusted, only_trusted
 
 GENERATOR = {"class_path": "lightning_gen.networks.MLPGenerator", "init_args": {"width": 8}}
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.001}}

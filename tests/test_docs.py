@@ -181,7 +181,13 @@ def test_every_module_is_in_the_reference():
     documented = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     internal = {
         f"lightning_gen.{name}"
-        for name in ("commands.explain", "commands.processes", "commands.words", "metrics.distributed")
+        for name in (
+            "commands.explain",
+            "commands.fitting",
+            "commands.processes",
+            "commands.words",
+            "metrics.distributed",
+        )
     }
     assert sorted(modules - documented - internal) == []
     assert sorted(documented - modules) == []

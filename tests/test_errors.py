@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from lightning_gen.__main__ import main
 from lightning_gen.callbacks import Evaluation, LastCheckpoint
 from lightning_gen.checkpoints import load
 from lightning_gen.commands import run
-from lightning_gen.errors import UserError
+from lightning_gen.errors import UserError, nearest
 from lightning_gen.metrics import FID, Raw
 from lightning_gen.networks import MLPDiscriminator, MLPGenerator
 
 RECIPE = str(Path(__file__).parents[1] / "configs" / "gan" / "dcgan_digits.yaml")
+VAE = str(Path(__file__).parents[1] / "configs" / "vae" / "vae_digits.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +49,9 @@ def fails(capsys):
     return call
 
 
-def edited(tmp_path, **changes):
+def edited(tmp_path, recipe=RECIPE, **changes):
     """The recipe with other values, by dotted keys with `__` for the dots; a `None` takes the key away."""
-    settings = yaml.safe_load(Path(RECIPE).read_text())
+    settings = yaml.safe_load(Path(recipe).read_text())
     for key, value in changes.items():
         *parents, last = key.split("__")
         place = settings
@@ -130,6 +132,27 @@ def test_usage_and_version(capsys):
     assert re.fullmatch(r"lightning_gen \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("command", [("fit", "--config", RECIPE), ("sample", "--ckpt_path", "a.ckpt")])
+def test_a_word_without_an_option(fails, command):
+    sentence = fails(*command, "--allow", "my_layers", "my_bounds")
+    has(sentence, "'my_bounds' is a word without an option before it", "commas")
+    assert "--my_bounds" not in sentence
+
+
+@pytest.mark.parametrize("command", [("sample", "--ckpt_path", "--num", "4"), ("evaluate", "--ckpt_path", "--seed=4")])
+def test_an_option_without_its_value(fails, command):
+    sentence = fails(*command)
+    has(sentence, "--ckpt_path has no value")
+    assert "configuration" not in sentence
+
+
+def test_suggestions_look_past_capitals_and_never_repeat_what_was_given():
+    assert nearest("betaelbo", ["BetaELBO", "ELBO"]) == " (did you mean 'BetaELBO'?)"
+    assert nearest("FID", ["FID"]) == ""
+    assert nearest("FID", ["FID", "KID"]) == " (did you mean 'KID'?)"
+    assert nearest("xyzzy", ["FID"]) == ""
+
+
 # -------------------------------------------------------------------- configurations
 
 
@@ -192,6 +215,112 @@ def test_a_class_of_a_module_that_is_not_there(fails, tmp_path):
 def test_a_class_of_the_wrong_kind(fails, tmp_path):
     path = edited(tmp_path, model__init_args__generator__class_path="DCGANDiscriminator")
     has(fails("fit", "--config", path), "generator", "DCGANDiscriminator")
+
+
+@pytest.mark.parametrize("form", [str, lambda name: {"class_path": name}], ids=["word", "class_path"])
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("bound", "BetaElbo", "BetaELBO"),  # capitals
+        ("prior", "StandardNormall", "StandardNormal"),  # torch's `Normal` does not fit
+        ("posterior", "DiagonalNorml", "DiagonalNormal"),
+    ],
+)
+def test_only_classes_that_fit_are_suggested(fails, tmp_path, key, value, right, form):
+    path = edited(tmp_path, VAE, **{f"model__init_args__{key}": form(value)})
+    has(fails("fit", "--config", path), f"model.init_args.{key} names {value!r}", f"did you mean {right!r}")
+
+
+def test_a_required_argument_of_a_factory(fails, tmp_path):
+    path = edited(tmp_path, VAE, model__init_args__prior={"class_path": "VampPrior"})
+    has(fails("fit", "--config", path), "model.init_args.prior.init_args.sample_shape is required")
+
+
+OWN_NETS = """
+from lightning_gen.errors import UserError
+from lightning_gen.networks.autoencoders import Decoder, Encoder
+
+class OwnEncoder(Encoder):
+    def forward(self, x, y=None):
+        return x
+
+class OwnDecoder(Decoder):
+    def __init__(self, latent_dim: int, num_parameters: int):
+        {body}
+
+    def forward(self, z, y=None):
+        return z
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A function that writes a module of one's own and a recipe that names a class of it; returns the recipe."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def write(source, name, key="decoder", form=str):
+        module = f"own_nets_{len(list(tmp_path.glob('own_nets_*.py')))}_{tmp_path.name}".replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(source)
+        path = edited(tmp_path, VAE, **{f"model__init_args__{key}": form(f"{module}.{name}")})
+        return module, path
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith("own_nets_"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            "super().__init__(latent_dim)",
+            ("OwnDecoder", "TypeError", "missing 1 required positional argument: 'num_parameters'", "--debug"),
+        ),
+        ("raise RuntimeError('weights are gone')", ("OwnDecoder", "RuntimeError: weights are gone", "--debug")),
+        ("raise UserError('OwnDecoder.width is 0: at least 1')", ("OwnDecoder.width is 0: at least 1",)),
+    ],
+    ids=["TypeError", "RuntimeError", "UserError"],
+)
+def test_an_own_class_that_cannot_be_built(fails, own, body, words):
+    sentence = fails("fit", "--config", own(OWN_NETS.format(body=body), "OwnDecoder")[1])
+    has(sentence, *words)
+    assert "Union" not in sentence
+    assert "Namespace" not in sentence
+
+
+@pytest.mark.parametrize("form", [str, lambda name: {"class_path": name}], ids=["word", "class_path"])
+@pytest.mark.parametrize("key", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("from collections import nothing", "ImportError: cannot import name 'nothing'"),
+        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("import torch\ntorch.nothing", "AttributeError: module 'torch' has no attribute 'nothing'"),
+        ("class Net(", "SyntaxError"),
+        ("int('many')", "ValueError: invalid literal"),
+    ],
+    ids=["ImportError", "ModuleNotFoundError", "AttributeError", "SyntaxError", "ValueError"],
+)
+def test_an_own_module_that_cannot_be_imported(fails, own, source, reason, key, form):
+    module, path = own(source, "OwnEncoder", key, form)
+    has(fails("fit", "--config", path), f"'{module}.OwnEncoder'", f"importing {module} raises", reason)
+
+
+@pytest.mark.parametrize("form", [str, lambda name: {"class_path": name}], ids=["word", "class_path"])
+@pytest.mark.parametrize(
+    ("key", "name", "words"),
+    [
+        ("encoder", "OwnEncodr", ("has no 'OwnEncodr' (did you mean 'OwnEncoder'?)",)),
+        ("decoder", "owndecoder", ("has no 'owndecoder' (did you mean 'OwnDecoder'?)",)),
+        ("encoder", "OwnDecoder", ("another kind", "it is no Encoder", "MLPEncoder")),
+        ("decoder", "OwnEncoder", ("another kind", "it is no Decoder", "MLPDecoder")),
+    ],
+)
+def test_a_class_that_an_own_module_lacks_or_that_does_not_fit(fails, own, key, name, words, form):
+    module, path = own(OWN_NETS.format(body="pass"), name, key, form)
+    has(fails("fit", "--config", path), f"model.init_args.{key} names '{module}.{name}'", *words)
 
 
 @pytest.mark.parametrize(
@@ -408,6 +537,28 @@ def test_an_evaluation_without_an_extractor(fails, ckpt):
 def test_an_unknown_extractor_or_metric(fails, ckpt):
     has(fails("evaluate", "--ckpt_path", ckpt, "--extractor=InceptionV"), "InceptionV", "'InceptionV3'")
     has(fails("evaluate", "--ckpt_path", ckpt, "--extractor=Raw", "--metrics=[FIDD]"), "FIDD", "'FID'")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("held_out", "[FID]", ("names 'FID', a class of another kind: it is no HeldOutMetric",)),
+        ("held_out", "[EvidenceLowerBond]", ("'EvidenceLowerBound'",)),
+        ("metrics", "[fidd]", ("did you mean 'FID'",)),
+        ("metrics", "[EvidenceLowerBound]", ("it is no GenerativeMetric",)),
+        ("extractor", "Rawr", ("did you mean 'Raw'",)),
+    ],
+)
+def test_options_that_name_classes(fails, ckpt, option, value, words):
+    others = [] if option == "extractor" else ["--extractor=Raw"]
+    sentence = fails("evaluate", "--ckpt_path", ckpt, *others, f"--{option}={value}")
+    has(sentence, f"--{option} names", *words)
+    assert "object" not in sentence
+    assert "did you mean 'EvidenceLowerBound'?" not in sentence or "Bond" in sentence
+
+
+def test_a_sampler_that_does_not_exist(fails, ckpt):
+    has(fails("sample", "--ckpt_path", ckpt, "--sampler=Langevn"), "--sampler names 'Langevn'", "'Langevin'")
 
 
 def test_a_pattern_that_matches_nothing(fails):

@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
 from lightning_gen.callbacks import EMA
 from lightning_gen.data import Digits, Thresholded
+from lightning_gen.errors import UserError
 from lightning_gen.families import VAE
 from lightning_gen.losses.likelihoods import Bernoulli
 from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
@@ -66,6 +68,31 @@ def test_clipping_is_the_trainers(make_trainer):
     model = Spy(*networks, latent_dim=2, likelihood=Bernoulli(), optimizer=SGD)
     make_trainer(max_steps=2, gradient_clip_val=0.01).fit(model, binary())
     assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_weights_of_16_bits_are_refused(precision, stage, make_trainer):
+    trainer = make_trainer(max_steps=1, limit_val_batches=1, precision=precision)
+    words = (
+        rf"trainer.precision is {precision}: .*weights of 16 bits.*use any of 32-true, bf16-mixed, 16-mixed, 64-true"
+    )
+    with pytest.raises(UserError, match=words):
+        getattr(trainer, stage)(vae(), binary())
+
+
+def test_scaled_gradients_of_16_bits_are_those_of_32(make_trainer):
+    # asked for by its name, Lightning makes it bf16-mixed on a CPU
+    half = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))]
+    models = []
+    for options in ({}, {"plugins": half}):
+        models.append(vae())  # which seeds the run
+        make_trainer(max_steps=3, gradient_clip_val=1.0, **options).fit(models[-1], binary())
+    start = vae()
+    for p, q, before in zip(*(m.parameters() for m in (*models, start)), strict=True):
+        moved = (p - before).norm()
+        assert moved > 0
+        assert (p - q).norm() < 0.05 * moved
 
 
 def test_held_out_means_are_those_of_all_rows(make_trainer):

@@ -10,6 +10,7 @@ from lightning_gen.augmentation.colour import COLOUR, recolour
 from lightning_gen.augmentation.geometry import BLIT, GEOMETRY, compose, identity, quarter_turn, warp
 from lightning_gen.augmentation.images import happens, needs_colours, needs_images
 from lightning_gen.errors import UserError
+from lightning_gen.precision import full
 
 HOLE = 0.5
 """The side of the rectangle that cutout blanks, in sides."""
@@ -57,7 +58,7 @@ class AugmentPipeline(Augmentation):
 
     def forward(self, x: Tensor) -> Tensor:
         """Change (B, C, H, W) images of values in [-1, 1]; the result may leave that range."""
-        images = x.to(torch.promote_types(x.dtype, torch.float32))
+        images = full(x)
         if self.blit or self.geometry:
             images = warp(images, self._places(images))
         if self.color:

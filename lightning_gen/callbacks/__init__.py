@@ -8,6 +8,7 @@ from lightning_gen.callbacks.evaluation import Evaluation
 from lightning_gen.callbacks.freeze import FreezeD
 from lightning_gen.callbacks.grid import SampleGrid
 from lightning_gen.callbacks.guard import FiniteGuard
+from lightning_gen.callbacks.held_out_record import HeldOutRecord
 from lightning_gen.callbacks.progress import StepProgressBar, Throughput
 from lightning_gen.callbacks.reconstructions import Reconstructions
 from lightning_gen.callbacks.transfer import Transfer
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "FiniteGuard",
     "FreezeD",
+    "HeldOutRecord",
     "LastCheckpoint",
     "LatentTraversal",
     "LatentWalk",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from lightning_gen.abilities import Reconstructs, require
 from lightning_gen.callbacks.grid import save_picture, show_picture
+from lightning_gen.callbacks.reconstructions import first_rows, shown_split
 from lightning_gen.callbacks.run_folder import run_folder
 from lightning_gen.callbacks.validations import AtValidations
 from lightning_gen.data import DataModule
@@ -34,7 +35,7 @@ class AttentionMaps(AtValidations):
     TensorBoard.
 
     Args:
-        num: images, the first of split "val", or of "train" where there is none, ≥ 1.
+        num: images, the first of split "val" where there is one, else "test", else "train", ≥ 1.
         positions: that look, (row, column) as fractions of height and width in [0, 1]; none for the mean over all
             positions.
         every_n_validations: validations from one picture to the next, ≥ 1.
@@ -101,7 +102,7 @@ def draw_attention(
 ) -> "np.ndarray":
     """Held-out images, their reconstructions, and the attention of both networks, as one picture.
 
-    Modes of modules and the state of random number generators are as before afterwards.
+    Nothing is drawn at random, and modes of modules are as before afterwards.
 
     Args:
         model: what reconstructs, with whatever weights it holds now.
@@ -112,24 +113,15 @@ def draw_attention(
     Returns:
         (H, W, 3) uint8 array.
     """
-    cuda = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), evaluating(model):
-        torch.manual_seed(0)  # data that are binarised at random are the same every time
-        x, y = _held_out(model, data, num)
+    rows = first_rows(model, data, shown_split(data, None, "AttentionMaps"), num)
+    with evaluating(model):
         with _inputs(model) as inputs, _eager(model):
-            reconstruction = cast(Reconstructs, model).reconstruct(x, y)
-        shown = _coloured(x)
+            reconstruction = rows.reconstructions
+        shown = _coloured(rows.x)
         cells = [shown, _coloured(reconstruction)]
         for layer, h in inputs.items():
             cells += [_overlaid(shown, weights, position) for weights, position in _looks(layer, h, positions)]
     return data.modality.grid(torch.stack(cells, dim=1).flatten(0, 1), len(cells))
-
-
-def _held_out(model: GenerativeModel, data: DataModule, num: int) -> tuple[Tensor, Tensor | None]:
-    rows = data.split("val" if "val" in data.splits else "train")
-    batch = {name: part.to(model.device) for name, part in rows[torch.arange(min(num, len(rows)))].items()}
-    batch = data.on_after_batch_transfer(batch, 0)
-    return batch["x"].to(model.dtype), model.condition_of(batch)
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """Pictures of what each latent variable does."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -15,9 +13,6 @@ from lightning_gen.data import DataModule
 from lightning_gen.errors import UserError
 from lightning_gen.model import GenerativeModel
 
-if TYPE_CHECKING:
-    pass
-
 _ENCODED = 256
 """Samples whose encodings say which latents vary most, and between which values."""
 
@@ -26,11 +21,11 @@ class LatentTraversal(AtValidations):
     """Draws a sample while one latent after the other varies, at validations, always the same sample.
 
     Each row varies one latent of the sample's encoding and keeps the others; the latents whose encodings vary most over
-    the first 256 samples of the split come first. The picture goes to `traversals/step=….png` in the run's folder and
-    to TensorBoard.
+    the first 256 samples of the split come first. Of a ladder these are latents of the lowest level, as the decoder
+    sees no others. The picture goes to `traversals/step=….png` in the run's folder and to TensorBoard.
 
     Args:
-        num_rows: number of latents, ≥ 1, cut to those that there are.
+        num_rows: number of latents, ≥ 1, cut to those that the decoder sees.
         steps: samples a row, ≥ 2.
         limit: a latent goes from −limit to limit, > 0, made for priors of unit variance; None for from the 1 % to the
             99 % quantile of its encodings.
@@ -39,8 +34,8 @@ class LatentTraversal(AtValidations):
         every_n_validations: validations from one picture to the next, ≥ 1.
 
     Raises:
-        UserError: if an argument is out of its range; before training, if the model does not encode samples as vectors,
-            or the data have no such split or sample.
+        UserError: if an argument is out of its range; before training, if the model does not encode samples as vectors
+            whose numbers can be varied alone, or the data have no such split or sample.
     """
 
     def __init__(
@@ -68,6 +63,12 @@ class LatentTraversal(AtValidations):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """See that the model encodes samples as vectors, and the sample is there."""
         require(pl_module, HasVectorLatents, "the callback LatentTraversal", "encode samples as vectors")
+        if not pl_module.varied_dim:
+            raise UserError(
+                "the callback LatentTraversal varies one number of a latent, but latents of this"
+                f" {type(pl_module).__name__} are one-hot vectors or points on a sphere, of which none varies alone:"
+                " leave the callback out"
+            )
         data = trainer.datamodule  # type: ignore[attr-defined]
         split = shown_split(data, self.split, "LatentTraversal.split")
         if self.sample >= (there := len(data.split(split))):
@@ -100,7 +101,7 @@ def traversal(
         data: where the sample is.
         split: one of its splits.
         sample: place in it.
-        num_rows: number of latents R, cut to those that there are.
+        num_rows: number of latents R, cut to those that the decoder sees.
         steps: values S of each.
         limit: the last of these, and less zero the first; None for quantiles.
 
@@ -109,7 +110,8 @@ def traversal(
     """
     assert isinstance(model, HasVectorLatents)
     z = first_rows(model, data, split, max(_ENCODED, sample + 1))
-    order = z.latents.double().var(dim=0, correction=0).argsort(descending=True, stable=True)[:num_rows]
+    seen = z.latents[:, : model.varied_dim]
+    order = seen.double().var(dim=0, correction=0).argsort(descending=True, stable=True)[:num_rows]
     chosen = z.latents[:, order]
     if limit is None:
         ends = chosen.double().quantile(torch.tensor([0.01, 0.99], dtype=torch.float64, device=chosen.device), dim=0)

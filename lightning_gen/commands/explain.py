@@ -2,29 +2,32 @@
 
 import inspect
 import re
+import traceback
 from collections.abc import Iterator
-from typing import Any
 
+from lightning_gen.commands.fitting import import_error, misfit, parameters
 from lightning_gen.errors import UserError, nearest
 
 _KEY = re.compile(r'[Pp]arser key "([^"]+)"')
 _CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 _UNKNOWN_CLASS = re.compile(
     r"Expected a dot import path string: (\S+)|Import path (\S+) does not correspond to a subclass"
-)
-_UNKNOWN_MODULE = re.compile(
-    r"(?:No module named '[^']+'|Unexpected import path|Expected a dot import path).*?([\w.]+)?$"
+    r"|Expected '(\S+)' to be a subclass of"
 )
 _UNKNOWN_OPTION = re.compile(r"Option '([^']+)' is not accepted|[Kk]ey '([^']+)' is not expected")
 _REQUIRED = re.compile(r"(?:following arguments are required: |Key )[\"']?([\w.]+)[\"']?(?: is required)?")
 _UNRECOGNISED = re.compile(r"[Uu]nrecognized arguments?:? (\S+)|does not accept nested key [\"']([^\"']+)[\"']")
-_NO_MODULE = re.compile(r"No module named '([^']+)'")
+_NO_VALUE = re.compile(r"^argument (?:-\w/)?(--[\w.]+).*: expected (?:one|at least one|\d+) argument")
+_DENIED = re.compile(r"Importing '([^']+)' is not allowed")
+_ROOT = re.compile(r'key "object":\s+Does not validate[^[]*\[<class \'[\w.]*\.(\w+)\'>')
 _NO_FILE = re.compile(r"File does not exist: '([^']+)'")
 _NO_SECTION = re.compile(r"does not accept option '([^']+)'")
 _PLAIN = re.compile(r"Expected an? (?:<class '(int|float|bool|str)'>|typing\.Literal\[(.+)\])")
 _GIVEN = re.compile(r"G(?:iven|ot) value: (.*?)(?:\. Got value: Namespace.*)?$")
+_NAMED = re.compile(r"callable class.*Got value: (?:Namespace\(class_path=')?([\w.]+)")
 _OPTIMISER = re.compile(r"Got value: Namespace\(class_path='([^']+)'")
 _INVALID = re.compile(r"invalid (accelerator|strategy) name: `\w+='?([^'`]+)'?`\.(?: Available names are: ([^.]+))?")
+_WRAPPED = "Does not validate against any of the Union"
 _NOISE = re.compile(r"^\s*(-\s+Expected a <class 'NoneType'>|Given value|Subtypes:|Does not validate|Errors:)")
 
 
@@ -41,13 +44,19 @@ def explain(error: Exception) -> str | None:
 
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    cause: BaseException | None = error
-    while cause is not None:  # errors raised while classes are built come wrapped
+    for cause in _chain(error):  # errors raised while classes are built come wrapped
         if isinstance(cause, UserError):
             return str(cause)
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, ArgumentError):
-        return _argument_error(str(error))
+        *_, first = _chain(error)
+        if not isinstance(first, ImportError | AttributeError) and (name := _imported(first)):
+            return import_error("the configuration", name, first)
+        imports = (cause for cause in _chain(error) if isinstance(cause, ImportError | AttributeError))
+        return _argument_error(_rooted(str(error)), next(imports, None))
+    if name := _imported(error):
+        return import_error("the configuration", name, error)
+    if str(error).startswith(_WRAPPED):
+        return _building_error(next((cause for cause in _chain(error) if not str(cause).startswith(_WRAPPED)), error))
     if match := _INVALID.search(str(error)):
         choices = match[3] or ", ".join(("auto", *_strategies()))
         return f"trainer.{match[1]} is {match[2]!r}{nearest(match[2], choices.split(', '))}: use any of {choices}"
@@ -70,8 +79,48 @@ def _misconfiguration(message: str) -> str:
     return first
 
 
-def _argument_error(message: str) -> str:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it came from, and so on to the first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _imported(error: BaseException) -> str | None:
+    """The class path whose module raised `error` while it was imported, if one did."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    calls = [frame.f_code.co_name for frame in frames]
+    if "import_object" not in calls:
+        return None
+    place = calls.index("import_object")
+    after = calls[place + 1 : place + 2]
+    # jsonargparse's own complaints about the name are no fault of the module
+    about_name = after == ["check_import_path"] or (not after and isinstance(error, ValueError))
+    return None if about_name else frames[place].f_locals.get("name")
+
+
+def _building_error(cause: BaseException) -> str:
+    """Which class could not be built, and what it raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == "__init__"]
+    names = [type(frame.f_locals["self"]).__name__ for frame in frames if "self" in frame.f_locals]
+    what = names[-1] if names else "the model"
+    told = " ".join(str(cause).split())
+    return f"{what} cannot be built: {type(cause).__name__}: {told[:300]} (--debug shows the traceback)"
+
+
+def _rooted(message: str) -> str:
+    """Objects that a command builds itself, called what the user calls them."""
+    names = {"GenerativeModel": "model", "DataModule": "data", "FeatureExtractor": "--extractor"}
+    match = _ROOT.search(message)
+    if match and match[1] in names:
+        return message.replace('key "object"', f'key "{names[match[1]]}"', 1)
+    return re.sub(r'^([Pp]arser key )"sampler"', r'\1"--sampler"', message)
+
+
+def _argument_error(message: str, cause: BaseException | None) -> str:
     """Keys from the outermost to the innermost, then what is wrong with the last."""
+    if match := _NO_VALUE.search(message):
+        return f"{match[1]} has no value: write {match[1]}=VALUE"
     if match := _NO_FILE.search(message):
         return f"--config {match[1]} does not exist: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
     if match := _NO_SECTION.search(message):
@@ -87,24 +136,40 @@ def _argument_error(message: str) -> str:
         keys += _KEY.findall(line)
         if match := _CLASS.search(line):
             owner = match[1]
-        if match := _NO_MODULE.search(line):
-            return f"{_path(keys)} names {owner!r}, but there is no module {match[1]!r}: check the name, or install it"
+        given = match[1] if (match := _NAMED.search(line)) else owner
+        if match := _DENIED.search(line):
+            package = match[1].split(".")[0]
+            return (
+                f"{_path(keys)} names {match[1]!r}, outside lightning_gen and torch: if you trust that code, add"
+                f" --allow {package}"
+            )
         if match := _UNKNOWN_CLASS.search(line):
             if kinds := _plain_kinds(message, keys):
                 return f"{_path(keys)} is {_given(message, keys)!r}: it must be {kinds}"
-            name = match[1] or match[2]
-            return f"{_path(keys)} names {name!r}, which is not a class that fits there{nearest(name, _class_names())}"
+            return misfit(_path(keys), match[1] or match[2] or match[3], keys, owner)
+        if given and cause is not None and str(cause).split("\n")[0] in line:
+            return import_error(_path(keys), given, cause)
         if match := _UNKNOWN_OPTION.search(line):
             name = match[1] or match[2]
             if optimiser and "callable class" in line:
                 owner = optimiser[1]
-            names = _parameters(owner)
+            names = list(parameters(owner))
             choices = f"; it takes {', '.join(names)}" if names else ""
             return (
                 f"{_path([*keys, name])} is not a key of {owner or 'the configuration'}{nearest(name, names)}{choices}"
             )
+    return _option_error(message, keys)
+
+
+def _option_error(message: str, keys: list[str]) -> str:
+    """What is wrong where no class is: an option that there is not, a missing one, a plain value."""
     text = " ".join(message.split())
     if match := _UNRECOGNISED.search(text):
+        if match[1] and not match[1].startswith("-"):
+            return (
+                f"{match[1]!r} is a word without an option before it: an option takes one value (several packages of"
+                " --allow are joined by commas)"
+            )
         name = (match[1] or match[2]).lstrip("-").split("=")[0]
         leaf = name.split(".")[-1]
         return f"--{name} is not an option{nearest(leaf, _option_names(name))}"
@@ -112,7 +177,7 @@ def _argument_error(message: str) -> str:
         if match[1].split(".")[-1] in ("model", "data"):
             missing = " and ".join(name for name in ("model", "data") if f".{name}" in text or match[1] == name)
             return f"{missing} not configured: give a recipe, such as --config configs/gan/dcgan_digits.yaml"
-        return f"{_path([*keys, match[1]])} is required and missing"
+        return f"{_path([*keys, match[1].rstrip('.')])} is required and missing"
     if kinds := _plain_kinds(message, keys):
         return f"{_path(keys)} is {_given(message, keys)!r}: it must be {kinds}"
     for line in _relevant(message):
@@ -157,33 +222,9 @@ def _path(keys: list[str]) -> str:
     for key in keys:
         if not parts or parts[-1] != key:
             parts.append(key)
+    if parts[:1] == ["object"] and len(parts) > 1:  # options of `evaluate`, which builds an Evaluation from them
+        return "--" + ".init_args.".join(parts[1:])
     return ".init_args.".join(parts) or "the configuration"
-
-
-def _parameters(class_path: str | None) -> list[str]:
-    """Names that a class takes in `init_args`."""
-    if class_path is None:
-        return []
-    from jsonargparse.typing import import_object
-
-    try:
-        bases = inspect.getmro(import_object(class_path))
-        own = [vars(base)["__init__"] for base in bases if "__init__" in vars(base)]  # **kwargs pass on to the others
-        names = [name for init in own for name in inspect.signature(init).parameters]
-        return [name for name in dict.fromkeys(names) if name not in ("self", "args", "kwargs")]
-    except (ImportError, ValueError, AttributeError, TypeError):
-        return []
-
-
-def _class_names() -> list[str]:
-    """Short names of every class that YAML may name."""
-    import torch
-    from lightning.pytorch import callbacks as lightning_callbacks
-
-    from lightning_gen import callbacks, data, families, losses, metrics, networks
-
-    rooms: tuple[Any, ...] = (callbacks, data, families, losses, metrics, networks, lightning_callbacks, torch.optim)
-    return [name for room in rooms for name in getattr(room, "__all__", dir(room)) if name[:1].isupper()]
 
 
 def _option_names(name: str) -> list[str]:

@@ -243,7 +243,7 @@ def main(args: list[str]) -> None:
     if "allow" not in options:  # nothing is built from what a file names
         function(**options)
         return
-    from lightning_gen.checkpoints import only_trusted
+    from lightning_gen.trust import only_trusted
 
     with only_trusted(options["allow"]):
         function(**options)

@@ -115,7 +115,7 @@ class DataModule(LightningDataModule, ABC):
         return (batch for batch in loader if len(batch["index"]))
 
     def examples(self, num: int = 256) -> Batch:
-        """The first `num` training samples as a training batch has them, `x` in model form; for checks at set-up."""
+        """The first `num` samples of the split "train", `x` in model form; for checks at set-up."""
         rows = self.split("train")
         return self.on_after_batch_transfer(rows[torch.arange(min(num, len(rows)))], 0)
 
@@ -143,7 +143,7 @@ class DataModule(LightningDataModule, ABC):
         Raises:
             UserError: the training set is smaller than one step.
         """
-        rows, world_size = self.split("train"), self._world_size
+        rows, world_size = self.training_rows, self._world_size
         step = self.batch_size * self.rows_per_step * world_size
         if len(rows) < step:
             parts = f"{self.batch_size} × {self.rows_per_step} batches a step × {world_size} processes"
@@ -164,6 +164,11 @@ class DataModule(LightningDataModule, ABC):
             companion=self.companion,
             **self._progress(len(rows) // step),
         )
+
+    @property
+    def training_rows(self) -> Rows:
+        """What training batches are made of: the split "train", unless they are drawn anew from other rows."""
+        return self.split("train")
 
     @property
     def companion(self) -> Companion | None:

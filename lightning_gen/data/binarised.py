@@ -1,7 +1,9 @@
 """Black and white images made of grey ones, as many likelihoods are compared on."""
 
-from typing import Any, final
+from math import prod
+from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +13,9 @@ from lightning_gen.data.rows import Batch, Rows, TensorRows
 from lightning_gen.data.wrapper import DataWrapper
 from lightning_gen.errors import UserError
 from lightning_gen.noise import sample_seeds
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 WHITE = 255
 
@@ -60,26 +65,21 @@ class Binarised(DataWrapper):
 
 
 class DynamicallyBinarised(Binarised):
-    """As `Binarised`, but training images are drawn anew every time that they are shown.
+    """As `Binarised`, but the batches of training are drawn anew every time that an image is shown.
 
-    (Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, §5.) Rows of the training split are
-    the source's grey images; those of the others are binarised once.
+    (Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", ICLR 2016, §5.) The splits, of which metrics and
+    pictures are made, are those of `Binarised`, the training split too.
     """
 
-    def load_split(self, name: str) -> Rows:
-        """The source's images: for training as they are, else of values 0 and 255."""
-        return self.data.split(name) if name == "train" else super().load_split(name)
+    @property
+    def training_rows(self) -> Rows:
+        """The source's grey images."""
+        return self.data.split("train")
 
     @property
     def companion(self) -> Companion:
         """What each pixel must exceed."""
         return Thresholds(self.sample_shape, self.seed)
-
-    def examples(self, num: int = 256) -> Batch:
-        """Training samples, binarised."""
-        rows = self.split("train")
-        index = torch.arange(min(num, len(rows)))
-        return self.on_after_batch_transfer({**rows[index], **self.companion.beside(index)}, 0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: binarise what comes with thresholds."""
@@ -93,6 +93,9 @@ class DynamicallyBinarised(Binarised):
 class Thresholds(Companion):
     """A random number for each pixel of a stream of images: what its grey value must exceed to become white.
 
+    The pixel k of the image at place p has the 16-bit word p · W + k of one random sequence, W the pixels of an image
+    rounded up to a multiple of four, so it depends on nothing but the seed and its place.
+
     Args:
         sample_shape: of the images.
         seed: of the numbers.
@@ -104,9 +107,35 @@ class Thresholds(Companion):
         self.sample_shape, self.seed = sample_shape, int(sample_seeds(seed, torch.tensor([2**41])))
 
     def beside(self, position: Tensor) -> Batch:
-        """`threshold` (B, …) uint8 in 0…254; for the same places other numbers in another process's share."""
-        seed = int(sample_seeds(self.seed, position[:1]))
-        return {"threshold": _thresholds((len(position), *self.sample_shape), seed)}
+        """`threshold` (B, …) uint8 in 0…254, each as likely as the others to one part in 250."""
+        pixels = prod(self.sample_shape)
+        words = -(-pixels // 4)
+        place = position[:, None] * words + torch.arange(words)
+        short = split_mix(self.seed, place.numpy().view(np.uint64)).view(np.uint16)[:, :pixels]
+        found = ((short.astype(np.uint32) * WHITE) >> 16).astype(np.uint8)
+        return {"threshold": torch.from_numpy(found).view(-1, *self.sample_shape)}
+
+
+def split_mix(seed: int, place: "NDArray[np.uint64]") -> "NDArray[np.uint64]":
+    """Numbers of the sequence SplitMix64, each computed from its place alone.
+
+    (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, with the constants of Vigna's
+    `splitmix64`.) `Noise` is for few numbers of many seeds, and far slower.
+
+    Args:
+        seed: any integer, taken modulo 2^64.
+        place: places in the sequence, from 0.
+
+    Returns:
+        Random bits, of the shape of `place`.
+    """
+    z = (place + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed % 2**64)
+    z ^= z >> np.uint64(30)
+    z *= np.uint64(0xBF58476D1CE4E5B9)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def _above(x: Tensor, thresholds: Tensor) -> Tensor:

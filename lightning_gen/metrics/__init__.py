@@ -20,6 +20,7 @@ from lightning_gen.metrics.fid_infinity import FIDInfinity
 from lightning_gen.metrics.held_out import (
     DCI,
     ActiveUnits,
+    CodeCost,
     CodeUsage,
     EvidenceLowerBound,
     FactorVAEScore,
@@ -53,6 +54,7 @@ __all__ = [
     "ClassDiversity",
     "ClassFID",
     "ClassificationAccuracy",
+    "CodeCost",
     "CodeUsage",
     "DINOv2",
     "DensityCoverage",

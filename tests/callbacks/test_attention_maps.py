@@ -93,6 +93,17 @@ def test_it_leaves_no_trace(model, data):
     assert np.array_equal(draw_attention(model, data, 2, CENTRE), first)
 
 
+def test_images_are_those_that_reconstructions_are_shown_of(model, data):
+    class Tested(Digits):
+        splits = ("train", "test")
+
+        def load_split(self, name):
+            return data.split("val" if name == "test" else name)
+
+    held_out = draw_attention(model, Tested(image_size=8), 2, CENTRE)
+    assert np.array_equal(held_out, draw_attention(model, data, 2, CENTRE))
+
+
 def test_pictures_are_written_at_validations(model, data, make_trainer, tmp_path):
     callback = AttentionMaps(num=2, every_n_validations=2)
     make_trainer(callback, max_steps=3, val_check_interval=1, limit_val_batches=1).fit(model, data)

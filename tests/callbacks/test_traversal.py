@@ -9,8 +9,14 @@ from PIL import Image
 from lightning_gen.callbacks import LatentTraversal
 from lightning_gen.callbacks.traversal import traversal
 from lightning_gen.data import Digits
+from lightning_gen.distributions import (
+    StraightThroughCategorical,
+    UniformCategorical,
+    UniformSphere,
+    VonMisesFisher,
+)
 from lightning_gen.errors import UserError
-from lightning_gen.families import VAE
+from lightning_gen.families import VAE, LadderVAE
 from lightning_gen.losses.likelihoods import Gaussian
 from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
 
@@ -25,10 +31,10 @@ class Shown(VAE):
         return z
 
 
-def vae(cls=VAE, shape=2, num_classes=None):
+def vae(cls=VAE, shape=2, num_classes=None, **layers):
     torch.manual_seed(0)
     decoder = partial(MLPDecoder, sample_dim=shape, width=8, depth=1, num_classes=num_classes)
-    return cls(MLPEncoder(shape, 8, 1), decoder, 2, Gaussian(), partial(torch.optim.Adam, lr=0.01))
+    return cls(MLPEncoder(shape, 8, 1), decoder, 2, Gaussian(), partial(torch.optim.Adam, lr=0.01), **layers)
 
 
 def test_one_latent_varies_a_row(make_ring):
@@ -59,6 +65,33 @@ def test_the_class_of_the_sample_stays(make_ring):
     for row in range(2):
         z[3 * row : 3 * row + 3, order[row]] = torch.tensor([-1.0, 0, 1])
     assert torch.allclose(made, model.decode(z, batch["y"].repeat(6)), atol=1e-6)
+
+
+def ladder():
+    torch.manual_seed(0)
+    decoder = partial(MLPDecoder, sample_dim=2, width=8, depth=1)
+    return LadderVAE(MLPEncoder(2, 8, 1), decoder, [3, 2], Gaussian(), partial(torch.optim.Adam, lr=0.01), width=4)
+
+
+def test_of_a_ladder_only_what_the_decoder_sees_is_varied(make_ring):
+    model, data = ladder(), make_ring()
+    assert (model.latent_dim, model.varied_dim) == (5, 3)
+    assert model.encode(data.split("val")[torch.arange(4)]["x"]).shape == (4, 5)
+    made = traversal(model, data, "val", 0, num_rows=10, steps=4, limit=2.0).unflatten(0, (-1, 4))
+    assert len(made) == 3
+    assert (made.var(dim=1).sum(dim=1) > 1e-6).all()  # no row stands still
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior", "dim"),
+    [(StraightThroughCategorical, UniformCategorical, 20), (VonMisesFisher, UniformSphere, 2)],
+)
+def test_latents_that_do_not_vary_alone_are_refused(posterior, prior, dim, make_ring, make_trainer):
+    model = vae(posterior=posterior, prior=prior)
+    assert model.encode(make_ring().split("val")[torch.arange(4)]["x"]).shape == (4, dim)
+    assert (model.latent_dim, model.varied_dim) == (dim, 0)
+    with pytest.raises(UserError, match="latents of this VAE are one-hot vectors or points on a sphere"):
+        make_trainer(LatentTraversal(), max_steps=1).fit(model, make_ring())
 
 
 def test_pictures_are_written_at_validations(make_trainer, tmp_path):

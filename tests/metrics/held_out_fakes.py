@@ -102,7 +102,8 @@ class Encoding(AutoencodingModel):
 
     def __init__(self, encode, decode=None, latent_dim=2):
         super().__init__()
-        self.there, self.back, self.latent_dim = encode, decode or encode, latent_dim
+        self.there, self.back = encode, decode or encode
+        self.latent_dim = self.varied_dim = latent_dim
 
     def latents_of(self, x, y):
         return self.there(x)

@@ -1,5 +1,6 @@
 """Numbers about held-out rows: against closed forms, and the same for any batch size."""
 
+import inspect
 import math
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 from held_out_fakes import SCALES, SIGMA, Data, Encoding, exact, images, linear_vae, vectors
 
 from lightning_gen.errors import UserError
+from lightning_gen.losses import likelihoods
 from lightning_gen.metrics import (
     ActiveUnits,
+    CodeCost,
     CodeUsage,
     EvidenceLowerBound,
     NegativeLogLikelihood,
@@ -30,13 +33,7 @@ def measured(model, data, *metrics, batch_size=64, num_rows=None, split="test", 
 def test_with_the_exact_posterior_every_weight_is_the_likelihood(k):
     x = vectors(50)
     values = measured(linear_vae(), Data(x), NegativeLogLikelihood(k))
-    assert values == pytest.approx(
-        {
-            f"nll_is{k}_nats": -exact(x).mean().item(),
-            f"nll_is{k}_bits_per_dim": -exact(x).mean().item() / (3 * math.log(2)),
-        },
-        rel=1e-8,
-    )
+    assert values == pytest.approx({f"nll_is{k}_nats": -exact(x).mean().item()}, rel=1e-8)
 
 
 def test_importance_sampling_corrects_a_posterior_that_is_too_wide():
@@ -79,9 +76,56 @@ def test_exact_likelihoods():
     model = Gaussians(torch.Tensor.clone, latent_dim=3)
     values = measured(model, Data(x), NegativeLogLikelihood())
     expected = (0.5 * (x / 2).square() + math.log(2) + 0.5 * math.log(2 * math.pi)).sum(dim=1).mean().item()
-    assert values == pytest.approx({"nll_nats": expected, "nll_bits_per_dim": expected / 3 / math.log(2)}, rel=1e-5)
+    assert values == pytest.approx({"nll_nats": expected}, rel=1e-5)
     protocol = protocols_of([NegativeLogLikelihood()], model, Data(x), split="test", num_rows=None, seed=0)
     assert protocol["nll_nats"]["likelihood"] == "Gaussians"
+    assert protocol["nll_nats"]["unit"] == "nats a row, of a density with respect to x"
+
+
+class Coins(Encoding):
+    """A model that knows the probability of binary data."""
+
+    discrete = True
+
+    def log_prob(self, x, y=None):
+        return torch.where(x > 0, math.log(0.25), math.log(0.75)).flatten(1).sum(dim=1)
+
+
+def test_probabilities_alone_have_bits():
+    x = torch.where(vectors(300) > 0.3, 1.0, -1.0)
+    model, metrics = Coins(torch.Tensor.clone, latent_dim=3), [NegativeLogLikelihood()]
+    values = measured(model, Data(x), *metrics)
+    # of a white entry two bits
+    white = (x > 0).double().mean().item()
+    bits = 2 * white + (1 - white) * (2 - math.log2(3))
+    assert values["nll_bits_per_dim"] == pytest.approx(bits, rel=1e-6)
+    assert values["nll_nats"] == pytest.approx(3 * math.log(2) * bits, rel=1e-6)
+    assert values["nll_bits_per_dim_se"] == pytest.approx(values["nll_nats_se"] / (3 * math.log(2)), rel=1e-9)
+    assert len(values) == 4
+    protocol = protocols_of(metrics, model, Data(x), split="test", num_rows=None, seed=0)
+    assert protocol["nll_nats"]["unit"] == "nats a row, of a probability"
+
+
+LIKELIHOODS = [
+    part
+    for name in likelihoods.__all__
+    if isinstance(part := getattr(likelihoods, name), type)
+    and issubclass(part, likelihoods.Likelihood)
+    and not inspect.isabstract(part)
+]
+
+
+@pytest.mark.parametrize("cls", LIKELIHOODS, ids=lambda cls: cls.__name__)
+def test_discrete_is_what_adds_up_to_one_over_all_values(cls):
+    part = cls(4) if cls is likelihoods.Tokens else cls()
+    values = {likelihoods.Tokens: torch.arange(4), likelihoods.Bernoulli: torch.tensor([-1.0, 1.0])}
+    x = values.get(cls, torch.linspace(-1, 1, 256))[:, None]
+    if cls is not likelihoods.Tokens:
+        x = x[:, :, None, None]  # images of one pixel
+    parameters = torch.randn(1, part.num_parameters, *x.shape[1:], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        total = part(parameters.expand(len(x), *parameters.shape[1:]), x).double().exp().sum().item()
+    assert part.discrete == (abs(total - 1) < 1e-3), total
 
 
 @pytest.mark.parametrize(("batch_size", "num_rows"), [(1, 20), (7, 203), (64, 203)])
@@ -90,7 +134,7 @@ def test_values_do_not_depend_on_the_batch(batch_size, num_rows):
     data, model = Data(vectors(203)), linear_vae(1.5)
     values = measured(model, data, *metrics, batch_size=batch_size, num_rows=num_rows)
     assert values == pytest.approx(measured(model, data, *metrics, batch_size=203, num_rows=num_rows), rel=1e-12)
-    assert len(values) == (2 + 3 + 1) * (2 if num_rows > 200 else 1) + 1  # means with their standard errors, and units
+    assert len(values) == (1 + 3 + 1) * (2 if num_rows > 200 else 1) + 1  # means with their standard errors, and units
 
 
 def test_a_metric_draws_its_own_noise():
@@ -194,6 +238,22 @@ def test_code_usage():
     )
 
 
+class Priced(Coder):
+    """Codes with a table of their costs."""
+
+    def code_nats(self, x, y=None):
+        return torch.tensor([0.5, 1.5, 2.0, 6.0], dtype=torch.float64)[x[:, 0].long()]
+
+
+def test_the_cost_of_codes():
+    x = torch.arange(4.0)[:, None].expand(4, 2)
+    model = Priced(torch.zeros(4, 1, dtype=torch.int64), 8, ((1,),))
+    values = measured(model, Data(x), CodeCost(), batch_size=3)
+    assert values == pytest.approx({"code_cost_nats": 2.5, "code_cost_bits_per_dim": 2.5 / 2 / math.log(2)})
+    with pytest.raises(UserError, match="compute log p"):  # it is no likelihood of rows
+        NegativeLogLikelihood().check(model, Data(x))
+
+
 # ---------------------------------------------------------------- what is refused, and told
 
 
@@ -219,6 +279,7 @@ def test_bad_arguments_are_refused(make, words):
         (EvidenceLowerBound(), lambda: Encoding(torch.Tensor.clone), "bound log p.*which Encoding cannot"),
         (ActiveUnits(), lambda: torch.nn.Linear(1, 1), "ActiveUnits needs a model that can encode.*Linear cannot"),
         (ReconstructionError(), lambda: torch.nn.Linear(1, 1), "reconstruct samples, which Linear cannot"),
+        (CodeCost(), linear_vae, "CodeCost needs a model that can say how likely codes are, which VAE cannot"),
         (CodeUsage(), linear_vae, "turn samples into codes, which VAE cannot"),
     ],
 )
@@ -237,12 +298,12 @@ def test_the_protocol_says_what_makes_values_comparable():
     metrics = [NegativeLogLikelihood(7), EvidenceLowerBound(), ActiveUnits(0.02), ReconstructionError()]
     found = protocols_of(metrics, model, data, split="val", num_rows=20, seed=4)
     assert list(found) == [
-        *("nll_is7_nats", "nll_is7_bits_per_dim", "elbo_nats", "elbo_reconstruction_nats", "elbo_kl_nats"),
+        *("nll_is7_nats", "elbo_nats", "elbo_reconstruction_nats", "elbo_kl_nats"),
         *("active_units", "reconstruction_mse"),
     ]
     nll = found["nll_is7_nats"]
     assert nll["rows"] == {"split": "val", "limit": 20, "fingerprint": data.fingerprint("val", 20), "num": 20}
     assert (nll["importance_samples"], nll["seed"], nll["likelihood"], nll["entries"]) == (7, 4, "Gaussian", 3)
-    assert [how["higher_is_better"] for how in found.values()] == [False, False, True, None, None, None, False]
+    assert [how["higher_is_better"] for how in found.values()] == [False, True, None, None, None, False]
     assert found["active_units"]["threshold"] == 0.02
     assert found["reconstruction_mse"]["unit"] == "entries as they are"

@@ -1,6 +1,7 @@
 """Metrics of held-out rows under a model: likelihoods, reconstructions, codes and disentanglement."""
 
 from lightning_gen.metrics.held_out.base import HeldOutMetric, HeldOutRows
+from lightning_gen.metrics.held_out.code_cost import CodeCost
 from lightning_gen.metrics.held_out.codes import CodeUsage
 from lightning_gen.metrics.held_out.dci import DCI
 from lightning_gen.metrics.held_out.engine import in_model_form, measure_held_out, protocols_of, rows_of
@@ -17,6 +18,7 @@ from lightning_gen.metrics.held_out.sums import MeanOfRows
 __all__ = [
     "DCI",
     "ActiveUnits",
+    "CodeCost",
     "CodeUsage",
     "EvidenceLowerBound",
     "FactorMetric",

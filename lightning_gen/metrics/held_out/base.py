@@ -71,7 +71,7 @@ class HeldOutMetric(ABC):
         """Refuse a model or data that the metric cannot be about, before anything is trained or measured.
 
         Args:
-            model: what is measured.
+            model: what is measured, or one like it without weights (on torch's device "meta").
             data: the `DataModule`.
 
         Raises:

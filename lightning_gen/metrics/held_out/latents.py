@@ -10,11 +10,12 @@ from lightning_gen.metrics.held_out.base import Directions, HeldOutMetric, HeldO
 
 
 class ActiveUnits(HeldOutMetric):
-    """`active_units`: how many latent variables have Var_x(E_q[z_j | x]) above a threshold.
+    """`active_units`: how many of the numbers that `encode` gives have a variance over rows above a threshold.
 
-    Source: Burda et al., "Importance Weighted Autoencoders", ICLR 2016, section 5.2, who use 0.01. The variance is over
-    the rows (by N), of what `encode` gives. It depends on the scale of the latents, so the threshold is made for models
-    with a prior of unit variance.
+    Where `encode` gives the posterior's mean this is Var_x(E_q[z_j | x]) of Burda et al., "Importance Weighted
+    Autoencoders", ICLR 2016, section 5.2, who use 0.01. The variance is by N. All numbers count: of a ladder those of
+    all levels, of categorical latents each entry of the one-hot vectors. It depends on the scale of the latents, so the
+    threshold is made for models with a prior of unit variance.
 
     Args:
         threshold: ≥ 0.
@@ -53,10 +54,10 @@ class ActiveUnits(HeldOutMetric):
         sums[1] += z.square().sum(dim=0)
 
     def values(self, states: dict[str, Tensor]) -> dict[str, float]:
-        """The number of variables whose variance is above the threshold."""
+        """How many have a variance above the threshold."""
         first, second = states["sums"] / self.num_rows
         return {self.prefix: int((second - first.square() > self.threshold).sum())}
 
     def protocol(self, model: Any, data: Any) -> dict[str, Any]:
-        """Adds the threshold, and of how many variables."""
+        """Adds the threshold, and of how many numbers."""
         return {**super().protocol(model, data), "threshold": self.threshold, "latent_dim": model.latent_dim}

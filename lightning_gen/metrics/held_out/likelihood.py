@@ -7,20 +7,22 @@ from torch import Tensor
 
 from lightning_gen.abilities import BoundsLikelihood, HasLikelihood, require
 from lightning_gen.errors import UserError
+from lightning_gen.losses.likelihoods import bits_per_dim
 from lightning_gen.metrics.held_out.base import Directions, HeldOutRows
 from lightning_gen.metrics.held_out.sums import MeanOfRows
 
 
 class NegativeLogLikelihood(MeanOfRows):
-    """−log p(x) of held-out rows: `nll_…_nats` a row, and `nll_…_bits_per_dim`, that over D ln 2, D entries a row.
+    """−log p(x) of held-out rows: `nll_…_nats` a row.
 
     Models that compute log p(x) give `nll_nats`. Models with an approximate posterior give `nll_is<K>_nats`, the
     estimate −log (1/K) Σ_k p(x, z_k)/q(z_k | x) with K latents a row (Burda et al., "Importance Weighted Autoencoders",
     ICLR 2016, section 5: K = 5000). It is an upper bound in expectation, the lower the larger K: values of different K
     are not compared, and K is part of the name.
 
-    Numbers are those of the model's own likelihood: probabilities of discrete data, densities with respect to x in
-    [-1, 1] otherwise, so the protocol names it.
+    Numbers are those of the model's own likelihood, which the protocol names: of probabilities where its `discrete` is
+    true, else of densities with respect to x, images in [-1, 1]. Of probabilities there is `nll_…_bits_per_dim`, too,
+    which is nats / (D ln 2), D entries a row; of a density it would depend on the unit of x.
 
     Args:
         num_importance_samples: K, ≥ 1, for models with an approximate posterior; None for exact ones.
@@ -44,7 +46,7 @@ class NegativeLogLikelihood(MeanOfRows):
         """Lower is better."""
         k = self.num_importance_samples
         name = self.prefix if k is None else f"{self.prefix}_is{k}"
-        return {f"{name}_nats": False, f"{name}_bits_per_dim": False}
+        return {f"{name}_nats": False}
 
     def check(self, model: Any, data: Any) -> None:
         """The model must bound log p(x) where there is K, and compute it where there is none."""
@@ -64,17 +66,30 @@ class NegativeLogLikelihood(MeanOfRows):
         else:
             require(model, BoundsLikelihood, asker, "estimate log p(x)")
 
+    def start(self, first: HeldOutRows, data: Any, split: str) -> None:
+        """See how many entries rows have, where they have probabilities."""
+        super().start(first, data, split)
+        self._entries = math.prod(first.x.shape[1:]) if is_discrete(first.model) else None
+
     def numbers(self, rows: HeldOutRows) -> list[Tensor]:
-        """Nats, and bits a dimension."""
+        """Nats."""
         k, model, x, y = self.num_importance_samples, rows.model, rows.x, rows.y
-        log_p = model.log_prob(x, y) if k is None else model.log_likelihood(x, y, rows.noise(), k)
-        return [-log_p, -log_p / (math.prod(x.shape[1:]) * math.log(2))]
+        return [-(model.log_prob(x, y) if k is None else model.log_likelihood(x, y, rows.noise(), k))]
+
+    def values(self, states: dict[str, Tensor]) -> dict[str, float]:
+        """Nats, and bits a dimension of probabilities; then their standard errors."""
+        found: dict[str, float] = {}
+        for name, nats in super().values(states).items():
+            found[name] = nats
+            if self._entries is not None:
+                found[name.replace("_nats", "_bits_per_dim")] = bits_per_dim(nats, self._entries)
+        return found
 
     def protocol(self, model: Any, data: Any) -> dict[str, Any]:
         """Adds the unit, the likelihood and K."""
         return {
             **super().protocol(model, data),
-            "unit": "nats a row, and bits an entry of it",
+            "unit": unit_of(model),
             "likelihood": likelihood_of(model),
             "entries": math.prod(data.sample_shape),
             "importance_samples": self.num_importance_samples,
@@ -108,7 +123,7 @@ class EvidenceLowerBound(MeanOfRows):
         """Adds the unit and the likelihood."""
         return {
             **super().protocol(model, data),
-            "unit": "nats a row",
+            "unit": unit_of(model),
             "likelihood": likelihood_of(model),
             "latents_a_row": 1,
         }
@@ -116,4 +131,18 @@ class EvidenceLowerBound(MeanOfRows):
 
 def likelihood_of(model: Any) -> str:
     """The class name of a model's likelihood, or of the model where that is its own."""
-    return type(getattr(model, "likelihood", model)).__name__
+    return type(_likelihood(model)).__name__
+
+
+def is_discrete(model: Any) -> bool:
+    """Whether the model gives rows probabilities; densities where nothing says so."""
+    return bool(getattr(_likelihood(model), "discrete", False))
+
+
+def unit_of(model: Any) -> str:
+    """What is measured, in words."""
+    return "nats a row, of a probability" if is_discrete(model) else "nats a row, of a density with respect to x"
+
+
+def _likelihood(model: Any) -> Any:
+    return getattr(model, "likelihood", model)
