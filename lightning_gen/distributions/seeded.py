@@ -184,7 +184,7 @@ def normal(noise: Noise, num: int, shape: tuple[int, ...], dtype: torch.dtype = 
 
 def uniform(noise: Noise, num: int, shape: tuple[int, ...]) -> Tensor:
     """Uniform numbers in (0, 1), likewise."""
-    return noise.uniform(num, *shape).transpose(0, 1).clamp(max=1 - 2.0**-24)
+    return noise.uniform(num, *shape).transpose(0, 1)
 
 
 def gumbel(noise: Noise, num: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
