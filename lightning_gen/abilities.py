@@ -98,6 +98,9 @@ class HasLikelihood(Protocol):
     Of probabilities where the model's own attribute `discrete`, or its likelihood's, is true; else of densities.
     """
 
+    exact_likelihood: bool
+    """Whether it can as it is configured; where it cannot, it is a `BoundsLikelihood`."""
+
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """(n,) nats a sample, exact, in evaluation mode, without gradients; arguments as above."""
 

@@ -4,6 +4,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+HELD_OUT_SEED = 0
+"""Held-out samples get their noise from this seed, whatever the run's: a score must not depend on the seed of a run."""
+
 
 class HeldOutMeans(L.LightningModule):
     """Averages what a family says of held-out samples; equal for any batch size and number of processes."""

@@ -137,11 +137,15 @@ class GenerativeModel(HeldOutMeans, ABC):
 
     def check_data(self, data: "DataModule") -> None:
         """Raise `UserError` if `data` cannot train this model: shapes or classes that disagree. Families extend it."""
-        made, wanted = tuple(self.sample(2, seeds=sample_seeds(0, torch.arange(2))).shape[1:]), tuple(data.sample_shape)
+        made, wanted = self.made_shape(), tuple(data.sample_shape)
         if made != wanted:
             keys = differing_keys(self, self.sized_parts, made, wanted)
             raise UserError(f"the model makes samples of shape {made} but data gives {wanted}: {keys}")
         self.condition.check_data(data, not self.draws_classes)
+
+    def made_shape(self) -> tuple[int, ...]:
+        """Shape of a sample, found by drawing some; overridden where that would cost much."""
+        return tuple(self.sample(2, seeds=sample_seeds(0, torch.arange(2))).shape[1:])
 
     def condition_of(self, batch: Batch) -> Tensor | None:
         """`y` of a training batch in the form that the networks take: (B,) int64, (B, K), or None."""

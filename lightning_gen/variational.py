@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 from lightning_gen.adversarial import frozen
 from lightning_gen.distributions import Deterministic, draw
 from lightning_gen.errors import UserError
+from lightning_gen.held_out import HELD_OUT_SEED
 from lightning_gen.latent_variables import LatentVariableModel
 from lightning_gen.losses.bounds import Bound, Inference, KLEstimator
 from lightning_gen.losses.bounds.kl import no_closed_form
@@ -26,9 +27,6 @@ _DRAWS = 50
 
 _ROWS = 4096
 """About how many latents are decoded at a time in evaluation mode, and no fewer than there are samples."""
-
-HELD_OUT_SEED = 0
-"""Held-out samples are encoded with this seed, whatever the run's: a score must not depend on the seed of a run."""
 
 
 class VariationalModel(LatentVariableModel, ABC):

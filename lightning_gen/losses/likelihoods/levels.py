@@ -8,6 +8,11 @@ from lightning_gen.losses.likelihoods.base import seen
 _TOLERANCE = 0.01
 """How far a value may be from a level, in units of a byte's step."""
 
+_REMEDY = (
+    "set its levels to those of data (256 of images stored as bytes), or use a likelihood without levels, such as"
+    " Gaussian"
+)
+
 
 class Levels:
     """The values 2k/(L − 1) − 1, k = 0 … L − 1.
@@ -15,16 +20,19 @@ class Levels:
     Args:
         count: L, ≥ 2.
         asker: the class whose argument it is, for messages.
+        subject: what messages call it; "the likelihood …" unless given.
+        remedy: what they say would be right.
 
     Raises:
         UserError: if there are fewer than two.
     """
 
-    def __init__(self, count: int, asker: str) -> None:
+    def __init__(self, count: int, asker: str, subject: str | None = None, remedy: str = _REMEDY) -> None:
         if count < 2:
             raise UserError(f"{asker}.levels is {count}: it must be at least 2, and 256 for images stored as bytes")
         self.count = count
-        self.asker = asker
+        self.subject = subject or f"the likelihood {asker}"
+        self.remedy = remedy
 
     def index(self, x: Tensor) -> Tensor:
         """The level k nearest to each value, in the type of `x`."""
@@ -45,7 +53,6 @@ class Levels:
         wrong = ~(rounded | (off <= _TOLERANCE))
         if bool(wrong.any()):
             raise UserError(
-                f"the likelihood {self.asker} has {self.count} levels from -1 to 1, but data has {seen(x)}, among them"
-                f" {x[wrong][0]:.4g}: set its levels to those of data (256 of images stored as bytes), or use a"
-                " likelihood without levels, such as Gaussian"
+                f"{self.subject} has {self.count} levels from -1 to 1, but data has {seen(x)}, among them"
+                f" {x[wrong][0]:.4g}: {self.remedy}"
             )

@@ -52,13 +52,13 @@ class NegativeLogLikelihood(MeanOfRows):
         """The model must bound log p(x) where there is K, and compute it where there is none."""
         asker = "the metric NegativeLogLikelihood"
         if self.num_importance_samples is None:
-            if isinstance(model, BoundsLikelihood) and not isinstance(model, HasLikelihood):
+            if isinstance(model, BoundsLikelihood) and not _is_exact(model):
                 raise UserError(
                     f"NegativeLogLikelihood.num_importance_samples is not set, but {type(model).__name__} estimates"
-                    " log p(x) with latents: set it to their number, such as 5000"
+                    " log p(x) with latents, or dequantised values: set it to their number, such as 5000"
                 )
             require(model, HasLikelihood, asker, "compute log p(x)")
-        elif isinstance(model, HasLikelihood) and not isinstance(model, BoundsLikelihood):
+        elif _is_exact(model):
             raise UserError(
                 f"NegativeLogLikelihood.num_importance_samples is {self.num_importance_samples}, but"
                 f" {type(model).__name__} computes log p(x) exactly: leave it out"
@@ -112,6 +112,11 @@ class EvidenceLowerBound(MeanOfRows):
 
     def check(self, model: Any, data: Any) -> None:
         """The model must bound log p(x)."""
+        if _is_exact(model):
+            raise UserError(
+                f"the metric EvidenceLowerBound is of no use: {type(model).__name__} computes log p(x), which"
+                " NegativeLogLikelihood tells"
+            )
         require(model, BoundsLikelihood, "the metric EvidenceLowerBound", "bound log p(x)")
 
     def numbers(self, rows: HeldOutRows) -> list[Tensor]:
@@ -127,6 +132,10 @@ class EvidenceLowerBound(MeanOfRows):
             "likelihood": likelihood_of(model),
             "latents_a_row": 1,
         }
+
+
+def _is_exact(model: Any) -> bool:
+    return isinstance(model, HasLikelihood) and model.exact_likelihood
 
 
 def likelihood_of(model: Any) -> str:

@@ -1,0 +1,6 @@
+"""How discrete data become continuous values, for models of densities."""
+
+from lightning_gen.dequantisation.base import Dequantisation
+from lightning_gen.dequantisation.uniform import UniformDequantisation
+
+__all__ = ["Dequantisation", "UniformDequantisation"]
