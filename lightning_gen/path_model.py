@@ -1,7 +1,7 @@
 """`PathModel`: what families share that go from noise to samples in many steps."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from lightning_gen.networks.time_dependent import TimeNetwork
 from lightning_gen.noise import Noise, sample_seeds
 from lightning_gen.one_loss import OneLossModel
 from lightning_gen.precision import full
+from lightning_gen.samplers import Sampler
 
 
 class PathModel(OneLossModel, ABC):
@@ -22,6 +23,7 @@ class PathModel(OneLossModel, ABC):
 
     Args:
         network: of a noisy sample and its time.
+        sampler: how samples are drawn; another of the same kind may take its place after training.
         label_dropout: how often training ignores the condition of a sample, in [0, 1); guidance needs it.
         guidance: of samples towards their condition; None for none.
         **kwargs: of `OneLossModel`.
@@ -30,27 +32,30 @@ class PathModel(OneLossModel, ABC):
         UserError: if `label_dropout` is out of its range, or there is dropout or guidance without conditions.
     """
 
+    sampler_kind: ClassVar[type[Sampler]]
+
     def __init__(
-        self, network: TimeNetwork, label_dropout: float = 0.0, guidance: Guidance | None = None, **kwargs: Any
+        self,
+        network: TimeNetwork,
+        sampler: Sampler,
+        label_dropout: float = 0.0,
+        guidance: Guidance | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(num_classes=network.num_classes, **kwargs)
         if not 0 <= label_dropout < 1:
             raise UserError(f"model.init_args.label_dropout is {label_dropout}: it must be in [0, 1)")
-        for key, value in (("label_dropout", label_dropout or None), ("guidance", guidance)):
-            if value is not None and network.num_classes is None:
-                shown = type(value).__name__ if isinstance(value, Guidance) else value
-                raise UserError(
-                    f"model.init_args.{key} is {shown}, but the network is unconditional: set"
-                    " model.init_args.network.init_args.num_classes, or leave it out"
-                )
-        if guidance is not None and not label_dropout:
+        if label_dropout and network.num_classes is None:
             raise UserError(
-                f"model.init_args.guidance is {type(guidance).__name__}, but label_dropout is 0, so that nothing is"
-                " learnt of samples without their condition: set label_dropout, such as 0.1"
+                f"model.init_args.label_dropout is {label_dropout}, but the network is unconditional: set"
+                " model.init_args.network.init_args.num_classes, or leave it out"
             )
         self.network = network
         self.label_dropout = label_dropout
+        self.sampler = sampler
         self.guidance = guidance
+        if guidance is not None:
+            self.check_guidance(guidance)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -105,6 +110,23 @@ class PathModel(OneLossModel, ABC):
     @abstractmethod
     def field(self, x: Tensor, t: Tensor, y: Tensor | None, dropped: Tensor | None = None) -> Tensor:
         """What the sampler follows, without guidance, (n, …): see `guidance.base.Field`."""
+
+    def check_sampler(self, sampler: Sampler) -> None:
+        """See `lightning_gen.samplers.HasSampler`; any of the right kind will do unless a family says more."""
+
+    def check_guidance(self, guidance: Guidance) -> None:
+        """Raise `UserError` if the model has no condition, or learnt nothing of samples without one."""
+        name = type(guidance).__name__
+        if self.num_classes is None:
+            raise UserError(
+                f"guidance is {name}, but the network is unconditional: set"
+                " model.init_args.network.init_args.num_classes, or leave it out"
+            )
+        if not self.label_dropout:
+            raise UserError(
+                f"guidance is {name}, but model.init_args.label_dropout is 0, so that nothing is learnt of samples"
+                " without their condition: set label_dropout, such as 0.1"
+            )
 
     def guided(self, y: Tensor | None) -> Any:
         """What the sampler follows as a function of (x, t), for samples of classes `y` (n,)."""

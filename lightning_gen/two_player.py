@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lightning_gen.networks.base import Discriminator, Generator, Judgement, jud
 from lightning_gen.noise import Noise, sample_seeds
 from lightning_gen.optimizers import make_optimizers
 from lightning_gen.precision import full
-from lightning_gen.samplers import Gaussian, LatentSampler
+from lightning_gen.samplers import Gaussian, LatentSampler, Sampler
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
@@ -43,6 +43,8 @@ class TwoPlayerModel(AdversarialModel, ABC):
         UserError: if a count is below 1.
     """
 
+    sampler_kind: ClassVar[type[Sampler]] = LatentSampler
+
     def __init__(
         self,
         generator: Generator,
@@ -58,7 +60,7 @@ class TwoPlayerModel(AdversarialModel, ABC):
         self.discriminator = discriminator
         self.optimizer_factories = optimizers
         self.scheduler_factories = schedulers
-        self.sampler = sampler or Gaussian()
+        self.sampler: LatentSampler = sampler or Gaussian()
         self._lazy_terms: Terms = {}
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -171,6 +173,9 @@ class TwoPlayerModel(AdversarialModel, ABC):
                 self.generator(Gaussian()(noise, y, self.generator, self.discriminator), y)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+    def check_sampler(self, sampler: Sampler) -> None:
+        """Samplers look at the networks themselves, whenever they draw."""
 
     # ---------------------------------------------------------------- parts
 

@@ -19,6 +19,7 @@ def evaluate(
     labels: bool,
     num_workers: int | None,
     sampler: Part | None,
+    guidance: Part | None,
     standing_statistics: int,
     held_out: list[Part] | None,
     held_out_split: str | None,
@@ -39,7 +40,8 @@ def evaluate(
         reference: images or statistics to compare with; None for the recipe's data.
         labels: folders of images are classes.
         num_workers: threads that decode images; None for what the CPU cores suggest.
-        sampler: class name of a sampler of latents, or `{class_path, init_args}`; None for the recipe's.
+        sampler: class name of a sampler, or `{class_path, init_args}`; None for the recipe's.
+        guidance: the same of a guidance.
         standing_statistics: batches to renew running statistics from; 0 for none.
         held_out: class names of metrics of held-out rows, or `{class_path, init_args}`; None for the recipe's.
         held_out_split: the split these are of; None for the recipe's.
@@ -75,10 +77,10 @@ def evaluate(
         from lightning_gen.commands.sampling import Sampling
         from lightning_gen.commands.sweep import sweep
 
-        sampling = Sampling(None if sampler is None else part(sampler), standing_statistics)
+        sampling = Sampling(optional(sampler), optional(guidance), standing_statistics)
         sweep(ckpt_path, changes, sampling=sampling, **options)
         return
-    for name, asked in (("sampler", sampler), ("standing_statistics", standing_statistics)):
+    for name, asked in (("sampler", sampler), ("guidance", guidance), ("standing_statistics", standing_statistics)):
         if asked:
             raise UserError(
                 f"--{name} is about drawing from checkpoints, but --samples are there already: leave it out"
@@ -95,6 +97,11 @@ def evaluate(
 def part(word: Part) -> dict[str, Any]:
     """A class named on the command line, as `{class_path, init_args}`."""
     return {"class_path": word} if isinstance(word, str) else word
+
+
+def optional(word: Part | None) -> dict[str, Any] | None:
+    """The same, where one is named."""
+    return None if word is None else part(word)
 
 
 def parts(words: list[Part] | None) -> list[dict[str, Any]] | None:

@@ -114,7 +114,7 @@ def _rooted(message: str) -> str:
     match = _ROOT.search(message)
     if match and match[1] in names:
         return message.replace('key "object"', f'key "{names[match[1]]}"', 1)
-    return re.sub(r'^([Pp]arser key )"sampler"', r'\1"--sampler"', message)
+    return re.sub(r'^([Pp]arser key )"(sampler|guidance)"', r'\1"--\2"', message)
 
 
 def _argument_error(message: str, cause: BaseException | None) -> str:

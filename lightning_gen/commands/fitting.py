@@ -81,16 +81,18 @@ def _kinds(keys: list[str], owner: str | None) -> list[type]:
     from lightning.pytorch import Callback
 
     from lightning_gen.data import DataModule
+    from lightning_gen.guidance import Guidance
     from lightning_gen.metrics import FeatureExtractor
     from lightning_gen.model import GenerativeModel
-    from lightning_gen.samplers import LatentSampler
+    from lightning_gen.samplers import Sampler
 
     roots: dict[str, type] = {
         "model": GenerativeModel,
         "data": DataModule,
         "trainer.callbacks": Callback,
         "--extractor": FeatureExtractor,
-        "--sampler": LatentSampler,
+        "--guidance": Guidance,
+        "--sampler": Sampler,
     }
     if owner is None:
         return [roots[keys[-1]]] if keys and keys[-1] in roots else []

@@ -191,7 +191,13 @@ def _add_sampling(parser: ArgumentParser) -> None:
         "--sampler",
         type=dict[str, Any] | str | None,
         default=None,
-        help="How latents are drawn, such as Langevin or '{class_path: Truncated, init_args: {psi: 0.7}}'.",
+        help="How samples are drawn, such as Langevin or '{class_path: Truncated, init_args: {psi: 0.7}}'.",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=dict[str, Any] | str | None,
+        default=None,
+        help="How they keep to their condition, such as '{class_path: ClassifierFree, init_args: {scale: 2}}'.",
     )
     parser.add_argument(
         "--standing_statistics",

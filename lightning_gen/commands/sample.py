@@ -11,7 +11,7 @@ from lightning_gen.callbacks.grid import save_picture
 from lightning_gen.callbacks.walk import require_interpolation
 from lightning_gen.callbacks.walk import walk as draw_walk
 from lightning_gen.checkpoints import Weights, load
-from lightning_gen.commands.evaluate import Part, part
+from lightning_gen.commands.evaluate import Part, optional
 from lightning_gen.commands.processes import start
 from lightning_gen.commands.sampling import Sampling
 from lightning_gen.conditions import Attributes
@@ -31,6 +31,7 @@ def sample(
     attributes: str | None,
     walk: int,
     sampler: Part | None,
+    guidance: Part | None,
     standing_statistics: int,
     seed: int,
     batch_size: int,
@@ -51,7 +52,8 @@ def sample(
         classes: classes to draw, with commas, repeated in turn; None to draw each sample's class from its own noise.
         attributes: attributes to draw, with commas, a minus before those that are to be absent; None to draw all.
         walk: also write `walk.png`, so many ways from one sample to another; 0 for none.
-        sampler: class name of a sampler of latents, or `{class_path, init_args}`; None for the recipe's.
+        sampler: class name of a sampler, or `{class_path, init_args}`; None for the recipe's.
+        guidance: the same of a guidance.
         standing_statistics: batches to renew running statistics from; 0 for none.
         seed: names the set; sample *i* depends on (seed, i) only.
         batch_size: samples drawn at a time in each process, ≥ 1.
@@ -74,7 +76,7 @@ def sample(
     if walk:
         require_interpolation(model, "--walk")
     fabric = start(accelerator, devices, num_nodes)
-    Sampling(None if sampler is None else part(sampler), standing_statistics).apply(model.to(fabric.device))
+    Sampling(optional(sampler), optional(guidance), standing_statistics).apply(model.to(fabric.device))
     folder = Path(output)
     from_rank_zero(lambda: _prepare(data, folder, num), fabric.world_size)
     index = torch.arange(fabric.global_rank, num, fabric.world_size)

@@ -6,15 +6,19 @@ from typing import Any, Protocol, runtime_checkable
 
 from lightning_gen.checkpoints import instantiate
 from lightning_gen.errors import UserError
+from lightning_gen.guidance import Guidance
 from lightning_gen.model import GenerativeModel
-from lightning_gen.samplers import LatentSampler
+from lightning_gen.samplers import HasSampler
 
 
 @runtime_checkable
-class DrawsLatents(Protocol):
-    """A model that is sampled from latents."""
+class Guided(Protocol):
+    """A model whose samples are drawn towards their condition."""
 
-    sampler: LatentSampler
+    guidance: Guidance | None
+
+    def check_guidance(self, guidance: Guidance) -> None:
+        """Raise `UserError` if the model cannot be guided so."""
 
 
 @runtime_checkable
@@ -30,11 +34,13 @@ class Sampling:
     """What the command line asks for.
 
     Attributes:
-        sampler: `{class_path, init_args}` of a sampler of latents; None for the model's own.
+        sampler: `{class_path, init_args}` of a sampler of the kind that the model takes; None for its own.
+        guidance: the same of a guidance.
         standing_statistics: batches to make running statistics anew from; 0 for those of training.
     """
 
     sampler: dict[str, Any] | None = None
+    guidance: dict[str, Any] | None = None
     standing_statistics: int = 0
 
     def apply(self, model: GenerativeModel) -> None:
@@ -44,9 +50,17 @@ class Sampling:
             UserError: if the model cannot be sampled so.
         """
         if self.sampler is not None:
-            if not isinstance(model, DrawsLatents):
-                raise UserError(f"--sampler is about models with latents, which {type(model).__name__} is not")
-            model.sampler = instantiate(LatentSampler, self.sampler, name="sampler")
+            if not isinstance(model, HasSampler):
+                raise UserError(f"--sampler: there is but one way to draw from {type(model).__name__}: leave it out")
+            sampler = instantiate(model.sampler_kind, self.sampler, name="sampler")
+            model.check_sampler(sampler)
+            model.sampler = sampler
+        if self.guidance is not None:
+            if not isinstance(model, Guided):
+                raise UserError(f"--guidance: samples of {type(model).__name__} cannot be guided: leave it out")
+            guidance = instantiate(Guidance, self.guidance, name="guidance")
+            model.check_guidance(guidance)
+            model.guidance = guidance
         if self.standing_statistics < 0:
             raise UserError(f"--standing_statistics is {self.standing_statistics}: it counts batches, 0 for none")
         if self.standing_statistics:
@@ -59,8 +73,9 @@ class Sampling:
     def protocol(self) -> dict[str, Any]:
         """What a number's protocol says of it: nothing where nothing was asked for."""
         told: dict[str, Any] = {}
-        if self.sampler is not None:
-            told["sampler"] = json.dumps(self.sampler, sort_keys=True)
+        for name, part in (("sampler", self.sampler), ("guidance", self.guidance)):
+            if part is not None:
+                told[name] = json.dumps(part, sort_keys=True)
         if self.standing_statistics:
             told["standing_statistics"] = self.standing_statistics
         return told

@@ -1,7 +1,8 @@
-"""What a sampler of latents is."""
+"""What samplers are: how a trained model is drawn from, which may be changed after its training."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -10,7 +11,24 @@ from lightning_gen.networks.base import Discriminator, Generator
 from lightning_gen.noise import Noise
 
 
-class LatentSampler(ABC):
+class Sampler:
+    """One of several ways to draw from a trained model; a model takes those of one kind, see `HasSampler`."""
+
+
+@runtime_checkable
+class HasSampler(Protocol):
+    """A model that is drawn from by a sampler one may exchange, as the option `--sampler` does."""
+
+    sampler: Sampler
+
+    sampler_kind: ClassVar[type[Sampler]]
+    """The base class of those that it takes."""
+
+    def check_sampler(self, sampler: Sampler) -> None:
+        """Raise `UserError` if the model cannot be drawn from so."""
+
+
+class LatentSampler(Sampler):
     """Draws latents for samples, each from its own stream of noise; training always draws from N(0, I)."""
 
     @abstractmethod
