@@ -6,8 +6,9 @@
     python scripts/benchmark_step.py --recipe sngan --channels_last --phases 20
 
 Every arm trains the same networks with the same losses, optimisers and averaging on 50,000 uint8 images of noise: a
-DCGAN, or with `--recipe` an SNGAN or a conditional BigGAN, which update the critic five times a step, or the fully
-connected VAE of 784-400-16 units (its loop shows more than any other what the trainer itself costs). Rounds are
+DCGAN, or with `--recipe` an SNGAN or a conditional BigGAN, which update the critic five times a step, DDPM's U-Net, or
+the fully connected VAE of 784-400-16 units and flow matching of 8×8 pixels (these loops show more than any other what
+the trainer itself costs). Rounds are
 interleaved (A B C D E, A B C D E, …), each from fresh networks, after one of a single step that is not counted. A
 round's time is that from the end of its last warm-up step to the end of its last step, the device synchronised at both.
 Ratios are those of two arms within a round, then the median over rounds.
@@ -175,7 +176,7 @@ def train_by_fit(
     recipe = RECIPES[options.recipe]
     model = recipe.model(players(options), last or options.channels_last)
     prepare(model)
-    averaging = [] if recipe.decay is None else [EMA(["generator"], recipe.decay)]
+    averaging = [] if recipe.decay is None else [EMA([recipe.averaged], recipe.decay)]
     added = [FiniteGuard(), StepProgressBar(), Throughput()] if usual else []
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
@@ -348,9 +349,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="timed steps of a round")
     parser.add_argument("--warmup", type=int, default=20, help="steps before them, at least 1")
     parser.add_argument("--phases", type=int, default=0, help="steps of which phases are timed; 0 leaves that out")
-    parser.add_argument("--batch_size", type=int, help="images of an update; 64 for dcgan, 128 for vae, else 16")
-    parser.add_argument("--image_size", type=int, help="28 for vae, else 32")
-    parser.add_argument("--width", type=int, help="of the networks: 64 for dcgan, 256 sngan, 96 biggan, 400 vae")
+    parser.add_argument("--batch_size", type=int, help="images of an update; 64 dcgan, 128 vae, flow_matching, else 16")
+    parser.add_argument("--image_size", type=int, help="28 for vae, 8 for flow_matching, else 32")
+    parser.add_argument("--width", type=int, help="256 sngan, flow_matching, 96 biggan, 400 vae, else 64")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--channels_last", action="store_true", help="keep weights of convolutions channels last")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu, softplus
 
-from lightning_gen.families import GAN, VAE
+from lightning_gen.families import GAN, VAE, Diffusion, FlowMatching
 from lightning_gen.losses import Hinge, NonSaturating
+from lightning_gen.losses.denoising import SimpleLoss
 from lightning_gen.losses.likelihoods import Bernoulli
 from lightning_gen.model import GenerativeModel
 from lightning_gen.networks import (
@@ -27,6 +28,10 @@ from lightning_gen.networks import (
 )
 from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder
 from lightning_gen.networks.sizes import size_plan
+from lightning_gen.networks.time_dependent import TimeMLP, UNet
+from lightning_gen.preconditioning import Epsilon
+from lightning_gen.samplers.diffusion import DDPM
+from lightning_gen.schedules import LinearBeta
 
 NUM_CLASSES = 10
 CRITIC_STEPS = 5
@@ -35,8 +40,8 @@ TOTAL_STEPS = 100_000
 Feed = Iterator[tuple[Tensor, Tensor | None]]
 """Endless batches: (B, 3, H, W) images in [-1, 1], and their (B,) classes if there are any."""
 
-Players = tuple[Any, Any]
-"""Generator and discriminator, or encoder and decoder."""
+Players = tuple[Any, ...]
+"""Generator and discriminator, encoder and decoder, or one network."""
 
 
 class Clock:
@@ -66,14 +71,15 @@ class Recipe:
     """What is trained.
 
     Attributes:
-        networks: makes a generator and a discriminator.
-        model: the model that `fit` trains, of both and whether weights are channels last.
+        networks: makes a generator and a discriminator, or whatever the model is made of.
+        model: the model that `fit` trains, of them and whether weights are channels last.
         train_plainly: the loop by hand, until its clock's last step.
         arms: names of those that are measured.
         batch_size: unless another is asked for; images of one update.
         width: of the networks, likewise.
         num_critic_steps: updates of the discriminator, and batches, a step.
-        decay: of the averaged generator, or None for no averaging.
+        decay: of the averaged network, or None for no averaging.
+        averaged: which one that is, as the model calls it.
         conditional: whether images have classes.
         shape: channels, and height and width unless others are asked for.
         binary: whether pixels are black or white.
@@ -87,6 +93,7 @@ class Recipe:
     width: int = 64
     num_critic_steps: int = 1
     decay: float | None = None
+    averaged: str = "generator"
     conditional: bool = False
     shape: tuple[int, int] = (3, 32)
     binary: bool = False
@@ -95,11 +102,11 @@ class Recipe:
 def players(options: argparse.Namespace) -> Players:
     """Fresh networks on the device, the same for every arm of a recipe."""
     torch.manual_seed(0)
-    generator, discriminator = RECIPES[options.recipe].networks(options)
+    networks = RECIPES[options.recipe].networks(options)
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
-    for network in (generator, discriminator):
+    for network in networks:
         network.to(options.device, memory_format=layout)
-    return generator, discriminator
+    return networks
 
 
 def half(options: argparse.Namespace) -> AbstractContextManager:
@@ -281,6 +288,70 @@ def train_vae_plainly(batches: Feed, clock: Clock, options: argparse.Namespace) 
             return
 
 
+# ---------------------------------------------------------------- DDPM
+
+ddpm_adam = partial(torch.optim.Adam, lr=2e-4)
+
+
+def unet(options: argparse.Namespace) -> Players:
+    """Of Ho et al., for CIFAR-10."""
+    return (UNet(options.image_size, 3, options.width),)
+
+
+def ddpm(networks: Players, last: bool) -> Diffusion:
+    """The model."""
+    return Diffusion(*networks, LinearBeta(), Epsilon(), SimpleLoss(), DDPM(), ddpm_adam)
+
+
+def train_ddpm_plainly(batches: Feed, clock: Clock, options: argparse.Namespace) -> None:
+    """Algorithm 1 of Ho et al., and averaged weights."""
+    (network,) = players(options)
+    optimizer = ddpm_adam(network.parameters())
+    average = copy.deepcopy(network).requires_grad_(False)
+    pairs = list(average.parameters()), list(network.parameters())
+    alpha_bars = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, device=options.device), dim=0)
+    for x, _ in batches:
+        optimizer.zero_grad()
+        step, epsilon = torch.randint(1000, (len(x),), device=x.device), torch.randn_like(x)
+        alpha_bar = alpha_bars[step].view(-1, 1, 1, 1)
+        with half(options):
+            output = network(alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * epsilon, (step + 1) / 1000)
+        (output.float() - epsilon).square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(*pairs, 1 - 0.9999)
+        clock.tick()
+        if clock.step == clock.last:
+            return
+
+
+# ---------------------------------------------------------------- flow matching
+
+flow_adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+
+
+def time_mlp(options: argparse.Namespace) -> Players:
+    """Four residual layers."""
+    return (TimeMLP([1, options.image_size, options.image_size], options.width),)
+
+
+def train_flow_matching_plainly(batches: Feed, clock: Clock, options: argparse.Namespace) -> None:
+    """Straight paths from noise to samples."""
+    (network,) = players(options)
+    optimizer = flow_adam(network.parameters())
+    for x, _ in batches:
+        optimizer.zero_grad()
+        t, noise = torch.rand(len(x), device=x.device), torch.randn_like(x)
+        s = t.view(-1, 1, 1, 1)
+        with half(options):
+            velocity = network(s * x + (1 - s) * noise, t)
+        (velocity.float() - (x - noise)).square().mean().backward()
+        optimizer.step()
+        clock.tick()
+        if clock.step == clock.last:
+            return
+
+
 # ---------------------------------------------------------------- all of them
 
 
@@ -320,6 +391,15 @@ RECIPES = {
         num_critic_steps=CRITIC_STEPS,
         decay=0.9999,
         conditional=True,
+    ),
+    "ddpm": Recipe(unet, ddpm, train_ddpm_plainly, decay=0.9999, averaged="network"),
+    "flow_matching": Recipe(
+        time_mlp,
+        lambda networks, last: FlowMatching(*networks, flow_adam),
+        train_flow_matching_plainly,
+        batch_size=128,
+        width=256,
+        shape=(1, 8),
     ),
     "vae": Recipe(autoencoder, vae, train_vae_plainly, batch_size=128, width=400, shape=(1, 28), binary=True),
 }

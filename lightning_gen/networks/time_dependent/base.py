@@ -52,4 +52,6 @@ class ConditionEmbed(nn.Module):
     def forward(self, y: Tensor, dropped: Tensor | None = None) -> Tensor:
         """(B, d) vectors of (B,) classes, or (B, K) attributes, of which (B,) are `dropped`."""
         found = self.embed(y)
-        return found if dropped is None else torch.where(dropped[:, None], self.nothing.to(found.dtype), found)
+        if dropped is None:  # the same operations, so that every parameter is part of every step
+            dropped = torch.zeros(len(y), dtype=torch.bool, device=y.device)
+        return torch.where(dropped[:, None], self.nothing.to(found.dtype), found)
