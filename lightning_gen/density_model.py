@@ -3,33 +3,28 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lightning_gen.dequantisation import Dequantisation
+from lightning_gen.dequantised import DequantisedDensity
 from lightning_gen.errors import UserError
 from lightning_gen.held_out import HELD_OUT_SEED
 from lightning_gen.losses.likelihoods import bits_per_dim
-from lightning_gen.model import Batch, Terms, evaluating
+from lightning_gen.model import Batch, Terms
 from lightning_gen.noise import Noise, sample_seeds
 from lightning_gen.one_loss import OneLossModel
-from lightning_gen.precision import full
 
 if TYPE_CHECKING:
     from lightning_gen.data import DataModule
 
 
-class DensityModel(OneLossModel, ABC):
+class DensityModel(DequantisedDensity, OneLossModel, ABC):
     """A model that is trained by −log p(x | y), nats a sample; a family says what log p is, and how to draw from it.
 
-    A density of discrete data, such as images of bytes, would grow without bound where it piles up on their values.
-    Dequantisation makes continuous values v of them; log P(x) = log ∫ p(v) dv over the bin of x is then bounded by
-
-        log P(x) ≥ E_{q(v | x)}[log p(v) − log q(v | x)]
-
-    (Theis, van den Oord, Bethge, ICLR 2016; Ho et al., "Flow++", ICML 2019, eq. 8), which is what is maximised.
+    Of discrete data whose densities are modelled, the bound of `DequantisedDensity` is what is maximised.
 
     Args:
         sample_shape: of one sample, such as [1, 8, 8].
@@ -37,9 +32,6 @@ class DensityModel(OneLossModel, ABC):
             the data are continuous.
         **kwargs: of `OneLossModel`.
     """
-
-    gives_probabilities: ClassVar[bool] = False
-    """Whether `log_p` is the logarithm of a probability, of discrete values."""
 
     def __init__(
         self, sample_shape: Sequence[int], dequantisation: Dequantisation | None = None, **kwargs: Any
@@ -52,26 +44,7 @@ class DensityModel(OneLossModel, ABC):
         self.sample_shape = tuple(sample_shape)
         self.dequantisation = dequantisation
 
-    @property
-    def discrete(self) -> bool:
-        """Whether nats are those of probabilities, or bounds on them."""
-        return self.gives_probabilities or self.dequantisation is not None
-
-    @property
-    def exact_likelihood(self) -> bool:
-        """Whether log p(x) is computed; it is bounded where there is dequantisation."""
-        return self.dequantisation is None
-
     # ---------------------------------------------------------------- the density
-
-    @abstractmethod
-    def log_p(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """Log p(x | y), (B,) nats.
-
-        Args:
-            x: (B, …) samples in model form, or the continuous values that dequantisation makes of them.
-            y: (B,) classes, (B, K) attributes, or None.
-        """
 
     @abstractmethod
     def draw_values(self, noise: Noise, y: Tensor | None) -> Tensor:
@@ -79,54 +52,14 @@ class DensityModel(OneLossModel, ABC):
 
     def generate(self, noise: Noise, y: Tensor | None) -> Tensor:
         """Draws, of discrete values where the data are discrete."""
-        values = self.draw_values(noise, y)
-        return values if self.dequantisation is None else self.dequantisation.quantise(values)
+        return self.samples_of_values(self.draw_values(noise, y))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """−log p(x | y) in nats a sample, or its bound with one draw of the values."""
-        x, y = batch["x"], self.condition_of(batch)
-        if self.dequantisation is None:
-            return -self.log_p(x, y).mean(), {}
-        values, log_q = self.dequantisation(x)
-        return (log_q - self.log_p(values, y)).mean(), {}
+        values, log_q = self.values_of(batch["x"], None)
+        return (log_q - self.log_p(values, self.condition_of(batch))).mean(), {}
 
     # ---------------------------------------------------------------- numbers about data
-
-    @torch.no_grad()
-    def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """See `lightning_gen.abilities.HasLikelihood`.
-
-        Raises:
-            UserError: if there is dequantisation, so that it can only be bounded.
-        """
-        if self.dequantisation is not None:
-            raise UserError(
-                f"{type(self).__name__} models dequantised values, so it bounds log p(x): ask for log_likelihood"
-            )
-        with evaluating(self):
-            return self.log_p(x, y)
-
-    @torch.no_grad()
-    def log_likelihood(self, x: Tensor, y: Tensor | None, noise: Noise, num_importance_samples: int) -> Tensor:
-        """See `lightning_gen.abilities.BoundsLikelihood`: the latents are the continuous values.
-
-        Raises:
-            UserError: if there is no dequantisation, so that it can be computed.
-        """
-        if self.dequantisation is None:
-            raise UserError(f"{type(self).__name__} computes log p(x) here: ask for log_prob")
-        with evaluating(self):
-            weights = []
-            for _ in range(num_importance_samples):
-                values, log_q = self.dequantisation.draw(x, noise)
-                log_weight = full(self.log_p(values, y) - log_q)
-                weights.append(log_weight.double() if x.device.type != "mps" else log_weight)
-            return torch.stack(weights).logsumexp(0) - math.log(num_importance_samples)
-
-    def elbo_terms(self, x: Tensor, y: Tensor | None, noise: Noise) -> Terms:
-        """See `lightning_gen.abilities.BoundsLikelihood`; values tell x, so the reconstruction costs nothing."""
-        elbo = self.log_likelihood(x, y, noise, 1)
-        return {"elbo": elbo, "reconstruction": torch.zeros_like(elbo), "kl": -elbo}
 
     @property
     def held_out_names(self) -> tuple[str, ...]:

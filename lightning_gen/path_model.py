@@ -84,9 +84,13 @@ class PathModel(OneLossModel, ABC):
     def loss(self, batch: Batch) -> tuple[Tensor, Terms]:
         """The mean over samples, each at a time of its own."""
         x, y = full(batch["x"]), self.condition_of(batch)
-        u, epsilon = self.times(x), torch.randn_like(x)
+        u, epsilon = self.times(x), self.noise_for(x, y)
         dropped = torch.rand(len(x), device=x.device) < self.label_dropout if self.label_dropout else None
         return self.losses(x, y, u, epsilon, dropped).mean(), {}
+
+    def noise_for(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """(B, …) standard normal noise for samples (B, …): each its own, unless overridden."""
+        return torch.randn_like(x)
 
     @staticmethod
     def times(x: Tensor) -> Tensor:

@@ -5,7 +5,11 @@ from functools import partial
 import torch
 
 from lightning_gen.augmentation import ADA, DiffAugment
+from lightning_gen.bijections import MAF, ContinuousFlow, Glow, MLPField, RealNVP
+from lightning_gen.bijections.image import ThreeLayerNetwork
 from lightning_gen.data import Digits, FewLabels, Ring2D, Thresholded
+from lightning_gen.densities import NormalMixtureDensity
+from lightning_gen.dequantisation import UniformDequantisation, VariationalDequantisation
 from lightning_gen.distributions import DiagonalNormal, NormalMixture
 from lightning_gen.distributions.quantisers import VectorQuantiser
 from lightning_gen.families import (
@@ -16,15 +20,22 @@ from lightning_gen.families import (
     VQVAE,
     VQVAE2,
     AdversarialAutoencoder,
+    DeepDensityEstimator,
+    DensityBaseline,
+    Diffusion,
     FactorVAE,
+    FlowMatching,
     LadderVAE,
     LatentDensity,
     LatentPrior,
+    NormalizingFlow,
+    PixelCNN,
     RegularisedAutoencoder,
     SemiSupervisedAdversarialAutoencoder,
     SemiSupervisedGAN,
     WassersteinAutoencoder,
 )
+from lightning_gen.guidance import ClassifierFree
 from lightning_gen.losses import (
     R1,
     R2,
@@ -44,7 +55,9 @@ from lightning_gen.losses import (
 )
 from lightning_gen.losses.bounds import IWAE
 from lightning_gen.losses.decoder_regularisers import DecoderGradientPenalty
+from lightning_gen.losses.denoising import EDMLoss, SimpleLoss
 from lightning_gen.losses.likelihoods import Bernoulli, BoundedGaussian, Gaussian, Laplace
+from lightning_gen.losses.pixel_likelihoods import CategoricalPixels, LogisticMixturePixels
 from lightning_gen.networks import (
     BigGANDiscriminator,
     BigGANGenerator,
@@ -63,7 +76,15 @@ from lightning_gen.networks import (
 )
 from lightning_gen.networks.autoencoders import MLPDecoder, MLPEncoder, VQVAEDecoder, VQVAEEncoder
 from lightning_gen.networks.autoregressive import GatedPixelCNN
+from lightning_gen.networks.masked import MaskedMLP
 from lightning_gen.networks.patch import PatchDiscriminator
+from lightning_gen.networks.pixel import GatedPixelNetwork, PixelCNNPlusPlus
+from lightning_gen.networks.time_dependent import TimeMLP
+from lightning_gen.paths import SinkhornTransport
+from lightning_gen.preconditioning import EDM, Epsilon
+from lightning_gen.samplers.diffusion import DDPM, Heun
+from lightning_gen.schedules import LinearBeta, VarianceExploding
+from lightning_gen.solvers import RK4, HutchinsonDivergence
 
 ADAM = partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.999))
 
@@ -217,6 +238,59 @@ def latent_density():
     return LatentDensity(wae(), partial(NormalMixture, num_components=2), ADAM, sample_shape=[1, 8, 8])
 
 
+def glow():
+    flow = partial(Glow, levels=2, steps=1, network=partial(ThreeLayerNetwork, width=4))
+    options = {"dequantisation": UniformDequantisation(17), "num_classes": 10, "condition_features": 3}
+    return NormalizingFlow([1, 8, 8], flow, ADAM, **options)
+
+
+def continuous_flow():
+    field, divergence = partial(MLPField, width=8, depth=1), HutchinsonDivergence()
+    flow = partial(ContinuousFlow, field=field, solver=RK4(2), divergence=divergence)
+    return NormalizingFlow([2], flow, ADAM)
+
+
+def normalizing_flow():
+    encoder = MLPEncoder([1, 8, 8], width=8, depth=1)
+    coupling = partial(RealNVP, transforms=2, hidden_features=(8,))
+    dequantisation = VariationalDequantisation([1, 8, 8], encoder, 17, coupling)
+    flow = partial(MAF, transforms=2, hidden_features=(8,))
+    conditional = {"num_classes": 10, "condition_features": 4}
+    return NormalizingFlow([1, 8, 8], flow, ADAM, dequantisation=dequantisation, **conditional)
+
+
+def density_baseline():
+    return DensityBaseline([2], partial(NormalMixtureDensity, num_components=3))
+
+
+def deep_density_estimator():
+    network = partial(MaskedMLP, width=8, depth=2, num_orders=3)
+    return DeepDensityEstimator([1, 8, 8], Bernoulli(), ADAM, network)
+
+
+def diffusion():
+    return Diffusion(TimeMLP(2, 16, 1), VarianceExploding(), EDM(), EDMLoss(), Heun(4), ADAM)
+
+
+def diffusion_guided():
+    network, parts = TimeMLP([1, 8, 8], 16, 1, 10), (LinearBeta(), Epsilon(), SimpleLoss(), DDPM(4, 0.0, clip=1.0))
+    return Diffusion(network, *parts, ADAM, label_dropout=0.5, guidance=ClassifierFree())
+
+
+def flow_matching():
+    return FlowMatching(TimeMLP(2, 16, 1), ADAM, coupling=SinkhornTransport(iterations=2), sampler=RK4(2))
+
+
+def flow_matching_conditional():
+    options = {"dequantisation": UniformDequantisation(17), "label_dropout": 0.5, "guidance": ClassifierFree()}
+    return FlowMatching(TimeMLP([1, 8, 8], 16, 1, 10), ADAM, **options)
+
+
+def pixelcnn(network=GatedPixelNetwork, likelihood=CategoricalPixels, **options):
+    sizes = {"width": 4, "depth": 1, "dropout": 0.1}
+    return PixelCNN(partial(network, **sizes, **options), [1, 8, 8], likelihood(17), ADAM)
+
+
 def few_labels(**options):
     return FewLabels(Digits(image_size=8), num_labels=20, **{"batch_size": 8} | options)
 
@@ -267,7 +341,26 @@ BUILDERS = {
     "vqgan": (vqgan, DIGITS, (1, 8, 8)),
     "latent_prior": (latent_prior, DIGITS, (1, 8, 8)),
     "latent_density": (latent_density, DIGITS, (1, 8, 8)),
+    "density_baseline": (density_baseline, partial(Ring2D, num_samples=28, num_val=8, batch_size=8), (2,)),
+    "deep_density_estimator": (deep_density_estimator, binary, (1, 8, 8)),
+    "normalizing_flow_glow": (glow, DIGITS, (1, 8, 8)),
+    "normalizing_flow_continuous": (
+        continuous_flow,
+        partial(Ring2D, num_samples=24, num_val=8, batch_size=8),
+        (2,),
+    ),
+    "normalizing_flow": (normalizing_flow, DIGITS, (1, 8, 8)),
+    "pixelcnn": (partial(pixelcnn, num_classes=10), DIGITS, (1, 8, 8)),
+    "pixelcnn_plus_plus": (
+        partial(pixelcnn, PixelCNNPlusPlus, LogisticMixturePixels, num_sizes=2),
+        DIGITS,
+        (1, 8, 8),
+    ),
     "vae_ladder": (partial(autoencoder, LadderVAE, latent_dims=[3, 2], width=8), binary, (1, 8, 8)),
+    "diffusion": (diffusion, partial(Ring2D, num_samples=24, num_val=8, batch_size=8), (2,)),
+    "diffusion_guided": (diffusion_guided, DIGITS, (1, 8, 8)),
+    "flow_matching": (flow_matching, partial(Ring2D, num_samples=24, num_val=8, batch_size=8), (2,)),
+    "flow_matching_conditional": (flow_matching_conditional, DIGITS, (1, 8, 8)),
     "gan_grey_conditional": (partial(gan_grey, 10), partial(Digits, image_size=8, batch_size=8), (1, 8, 8)),
 }
 

@@ -67,7 +67,7 @@ def small(settings, rows):
 
 
 def narrow(part):
-    """Networks with an eighth of the channels, and codebooks with an eighth of the codes."""
+    """Networks with an eighth of the channels, codebooks with an eighth of the codes, two steps of many."""
     if isinstance(part, list):
         for each in part:
             narrow(each)
@@ -78,6 +78,8 @@ def narrow(part):
         value = arguments.get(key)
         if value is not None:
             arguments[key] = [v // NARROWER for v in value] if isinstance(value, list) else value // NARROWER
+    if arguments.get("steps") is not None:
+        arguments["steps"] = min(arguments["steps"], 2)
     name = part.get("class_path", "")
     if "StyleGAN2" in name:
         arguments |= {"channel_max": 64} | ({} if "channel_base" in arguments else {"channel_base": 4096})

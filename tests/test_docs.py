@@ -100,13 +100,19 @@ def test_python_is_valid(page):
 # ---------------------------------------------------------------- what is quoted exists
 
 
-@pytest.mark.parametrize("name", ["gan", "vae", "vae-parts", "vqvae", "aae"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gan", "vae", "vae-parts", "vqvae", "aae", "density", "deep-density", "flow", "image-flows", "pixelcnn"),
+        *("diffusion", "flow-matching", "time-networks"),
+    ],
+)
 def test_quoted_code_is_in_the_source(name):
     files = (ROOT / "lightning_gen").rglob("*.py")
     source = {line.split("  # ")[0].strip() for path in files for line in path.read_text().splitlines()}
     text = "\n".join(text for _, text in blocks(DOCS / f"{name}.md", "python") if "import" not in text)
     quoted = [line.split("  # ")[0].strip() for line in text.splitlines() if line.strip()]
-    assert len(quoted) > 8
+    assert len(quoted) > 6
     assert not [line for line in quoted if line not in source]
 
 
@@ -206,13 +212,17 @@ def test_site_builds_strictly(tmp_path):
 LISTED = {
     "gan-recipes": (("gan",), {"fid_digits", "is_digits"}),
     "vae-recipes": (("vae", "vqvae", "aae"), {"fid_digits", "is_digits"}),
+    "density-recipes": (("density", "flow", "pixelcnn"), {"fid_digits", "is_digits"}),
+    "diffusion-recipes": (("diffusion", "flow_matching"), {"fid_digits", "is_digits"}),
 }
 
 
 @pytest.mark.parametrize("page", LISTED)
 def test_every_recipe_is_listed(page):
     folders, others = LISTED[page]
-    names = re.compile(r"`(\w+_(?:ring8|grid25|digits|mnist|cifar10|folder|factors))`")
+    names = re.compile(
+        r"`(\w+_(?:ring8|grid25|digits|mnist|cifar10|folder|factors|eight_gaussians|checkerboard|moons))`"
+    )
     listed = names.findall((DOCS / f"{page}.md").read_text())
     written = [path.stem for folder in folders for path in (ROOT / "configs" / folder).glob("*.yaml")]
     assert set(listed) - others == set(written)

@@ -41,3 +41,13 @@ class Bijection(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From noise to samples: x (B, *sample_shape), and log |det ∂x/∂z|, (B,) nats."""
+
+    def samples(self, z: Tensor, h: Tensor | None = None) -> Tensor:
+        """As `inverse`, without the log-determinants, which cost much in some."""
+        return self.inverse(z, h)[0]
+
+    def check(self, x: Tensor) -> None:
+        """Raise `UserError` if samples (n, *sample_shape) of the data are outside what it maps; told before training.
+
+        Most bijections map all numbers.
+        """

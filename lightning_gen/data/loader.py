@@ -120,13 +120,29 @@ class TrainLoader:
         for s, (index, batch) in enumerate(stream, start=first):
             # before the batch leaves: a checkpoint made while it is used must not repeat it
             self._batch, self._handed_out = self._batch + 1, True
-            more = {"flip": mirrored[index]} if self.flip else {}
-            if self.companion is not None:
-                lost = () if self.companion.keeps_classes else ("y",)
-                batch = {name: value for name, value in batch.items() if name not in lost}
-                place = (epoch * len(self) + s) * step + torch.arange(self.rank, step, self.world_size)
-                more |= {n: v.pin_memory() if self.pin else v for n, v in self.companion.beside(place).items()}
-            yield {**batch, **more}
+            yield self._complete(batch, mirrored[index], (epoch * len(self) + s) * step)
+
+    def left_out(self) -> Batch | None:
+        """This process's share, which may be empty, of what fills no step at the end of the present epoch, if any."""
+        epoch = self._epoch if self.reshuffle else 0
+        order, mirrored = epoch_order(len(self.rows), self.seed, epoch)
+        first = len(self) * self.batch_size * self.world_size
+        index = order[first:][self.rank :: self.world_size]
+        if first == len(order):
+            return None
+        batch = self.rows[index if len(index) else order[:1]]  # rows need not know what to do with no index
+        batch = {name: value[: len(index)] for name, value in batch.items()}
+        return self._complete(batch, mirrored[index], (epoch + 1) * first)
+
+    def _complete(self, batch: Batch, mirrored: Tensor, place: int) -> Batch:
+        """A batch of this process with what comes beside it; that of process 0 begins at a place in the stream."""
+        more = {"flip": mirrored} if self.flip else {}
+        if self.companion is not None:
+            lost = () if self.companion.keeps_classes else ("y",)
+            batch = {name: value for name, value in batch.items() if name not in lost}
+            places = place + self.rank + self.world_size * torch.arange(len(mirrored))
+            more |= {n: v.pin_memory() if self.pin else v for n, v in self.companion.beside(places).items()}
+        return {**batch, **more}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is: the epoch, and how many of its batches were handed out. Equal on every process."""

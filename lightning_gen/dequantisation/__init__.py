@@ -2,5 +2,6 @@
 
 from lightning_gen.dequantisation.base import Dequantisation
 from lightning_gen.dequantisation.uniform import UniformDequantisation
+from lightning_gen.dequantisation.variational import VariationalDequantisation
 
-__all__ = ["Dequantisation", "UniformDequantisation"]
+__all__ = ["Dequantisation", "UniformDequantisation", "VariationalDequantisation"]

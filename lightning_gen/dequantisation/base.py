@@ -58,6 +58,10 @@ class Dequantisation(nn.Module, ABC):
         k = ((v + 1) * (self.levels.count / 2)).floor().clamp(0, self.levels.count - 1)
         return self.levels.value(k)
 
+    def middles(self, x: Tensor) -> Tensor:
+        """The values (n, …) in the middle of the bins of samples (n, …), without noise."""
+        return (self.levels.index(full(x)) + 0.5) * (2 / self.levels.count) - 1
+
     def check(self, x: Tensor) -> None:
         """Raise `UserError` unless every value is a level, exactly or rounded to a byte."""
         self.levels.check(x)

@@ -8,6 +8,7 @@ from lightning_gen.distributions.flow import AutoregressiveFlow, InverseAutoregr
 from lightning_gen.distributions.horseshoe import Horseshoe, StandardHorseshoe
 from lightning_gen.distributions.hyperspherical import UniformSphere, VonMisesFisher
 from lightning_gen.distributions.laplace import DiagonalLaplace, StandardLaplace
+from lightning_gen.distributions.logistic import StandardLogistic
 from lightning_gen.distributions.mixture import NormalMixture
 from lightning_gen.distributions.normal import DiagonalNormal, FullNormal, LowRankNormal, StandardNormal
 from lightning_gen.distributions.piecewise import PiecewiseNormal
@@ -38,6 +39,7 @@ __all__ = [
     "SplitNormal",
     "StandardHorseshoe",
     "StandardLaplace",
+    "StandardLogistic",
     "StandardNormal",
     "StandardRectifiedNormal",
     "StraightThroughCategorical",

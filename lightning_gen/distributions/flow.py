@@ -7,6 +7,8 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from lightning_gen.bijections.orders import alternating_orders
+from lightning_gen.bijections.zuko_import import zuko
 from lightning_gen.distributions.base import VariationalLayer
 from lightning_gen.distributions.normal import DiagonalNormal, StandardNormal
 from lightning_gen.distributions.seeded import draw
@@ -102,15 +104,11 @@ class _AffineFlow(VariationalLayer, ABC):
 
     def autoregressive(self, transforms: int, hidden_features: list[int], passes: int) -> list["LazyTransform"]:
         """Transforms in alternating order, inverted by so many passes, which work on as many groups of coordinates."""
-        from zuko.flows.autoregressive import MaskedAutoregressiveTransform
-
-        context, order = self.num_features or 0, torch.arange(self.latent_dim)
-        orders = [order if k % 2 == 0 else order.flip(0) for k in range(transforms)]
+        masked = zuko().flows.autoregressive.MaskedAutoregressiveTransform
+        context = self.num_features or 0
         return [
-            MaskedAutoregressiveTransform(
-                self.latent_dim, context, passes=passes, order=order, hidden_features=hidden_features
-            )
-            for order in orders
+            masked(self.latent_dim, context, passes=passes, order=order, hidden_features=hidden_features)
+            for order in alternating_orders(self.latent_dim, transforms)
         ]
 
     def forward(self, h: Tensor | None = None) -> Flow:
@@ -156,9 +154,7 @@ class AutoregressiveFlow(_AffineFlow):
 
     def make_transform(self, transforms: int, hidden_features: list[int]) -> "LazyTransform":
         """From values to noise in one pass."""
-        from zuko.lazy import LazyComposedTransform
-
-        return LazyComposedTransform(*self.autoregressive(transforms, hidden_features, self.latent_dim))
+        return zuko().lazy.LazyComposedTransform(*self.autoregressive(transforms, hidden_features, self.latent_dim))
 
 
 class RealNVPFlow(_AffineFlow):
@@ -189,9 +185,7 @@ class RealNVPFlow(_AffineFlow):
 
     def make_transform(self, transforms: int, hidden_features: list[int]) -> "LazyTransform":
         """From values to noise in one pass."""
-        from zuko.lazy import LazyComposedTransform
-
-        return LazyComposedTransform(*self.autoregressive(transforms, hidden_features, 2))
+        return zuko().lazy.LazyComposedTransform(*self.autoregressive(transforms, hidden_features, 2))
 
 
 class InverseAutoregressiveFlow(_AffineFlow):
@@ -227,7 +221,5 @@ class InverseAutoregressiveFlow(_AffineFlow):
 
     def make_transform(self, transforms: int, hidden_features: list[int]) -> "LazyTransform":
         """From values to noise the slow way: its inverse, from noise to values, takes one pass."""
-        from zuko.lazy import LazyComposedTransform
-
         steps = self.autoregressive(transforms, hidden_features, self.latent_dim)
-        return LazyComposedTransform(*(step.inv for step in reversed(steps)))
+        return zuko().lazy.LazyComposedTransform(*(step.inv for step in reversed(steps)))

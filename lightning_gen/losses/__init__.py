@@ -26,6 +26,7 @@ from lightning_gen.losses.decoder_regularisers import (
     DecoderSpectralNorm,
     DecoderWeightDecay,
 )
+from lightning_gen.losses.denoising import DenoisingLoss, EDMLoss, MinSNR, SimpleLoss
 from lightning_gen.losses.penalties import (
     DRAGAN,
     R1,
@@ -66,6 +67,8 @@ __all__ = [
     "DecoderRegulariser",
     "DecoderSpectralNorm",
     "DecoderWeightDecay",
+    "DenoisingLoss",
+    "EDMLoss",
     "FeatureMatching",
     "GeneratorOrthogonal",
     "GeneratorPenalty",
@@ -76,6 +79,7 @@ __all__ = [
     "LeCam",
     "LeastSquares",
     "MaxGradientPenalty",
+    "MinSNR",
     "Minimax",
     "MultiHinge",
     "MutualInformation",
@@ -87,6 +91,7 @@ __all__ = [
     "PerceptualLoss",
     "RelativisticAverage",
     "RelativisticPairing",
+    "SimpleLoss",
     "TopK",
     "Unrolling",
     "Wasserstein",

@@ -39,13 +39,7 @@ class _DiscretisedLogistics(Likelihood, ABC):
         """(N,) nats from (N, P, …) outputs and (N, …) samples."""
         logits, means, inverse_scales = self._distribution(parameters)
         k = self.levels.index(full(x)).unsqueeze(1).to(means)
-        distance = self.levels.value(k) - means
-        # log(σ(u) − σ(v)) = log σ(u) + log σ(−v) + log(1 − e^{v − u}): no difference of nearly equal numbers
-        upper = logsigmoid((distance + self.half_width) * inverse_scales)
-        lower = logsigmoid((self.half_width - distance) * inverse_scales)
-        width = (-(-2 * self.half_width * inverse_scales).expm1()).log()
-        first, last = k == 0, k == self.levels.count - 1
-        log_p = upper.masked_fill(last, 0) + lower.masked_fill(first, 0) + width.masked_fill(first | last, 0)
+        log_p = log_bins(self.levels, k, means, inverse_scales)
         return of_samples((log_softmax(logits, 1) + log_p).logsumexp(1))
 
     def mean(self, parameters: Tensor) -> Tensor:
@@ -126,3 +120,22 @@ class DiscretisedLogisticMixture(_DiscretisedLogistics):
         """M of them."""
         logits, means, log_scales = parameters.chunk(3, dim=1)
         return logits, means, log_scales
+
+
+def log_bins(levels: Levels, k: Tensor, means: Tensor, inverse_scales: Tensor) -> Tensor:
+    """Log-probabilities of levels under logistic distributions: what these have in each level's bin.
+
+    Args:
+        levels: what they stand for; the bins of the first and the last have no outer edge.
+        k: the levels, of a shape that broadcasts to that of the means.
+        means: μ.
+        inverse_scales: 1/s, of the same shape.
+    """
+    half_width = 1 / (levels.count - 1)
+    distance = levels.value(k) - means
+    # log(σ(u) − σ(v)) = log σ(u) + log σ(−v) + log(1 − e^{v − u}): no difference of nearly equal numbers
+    upper = logsigmoid((distance + half_width) * inverse_scales)
+    lower = logsigmoid((half_width - distance) * inverse_scales)
+    width = (-(-2 * half_width * inverse_scales).expm1()).log()
+    first, last = k == 0, k == levels.count - 1
+    return upper.masked_fill(last, 0) + lower.masked_fill(first, 0) + width.masked_fill(first | last, 0)

@@ -144,8 +144,8 @@ def likelihood_of(model: Any) -> str:
 
 
 def is_discrete(model: Any) -> bool:
-    """Whether the model gives rows probabilities; densities where nothing says so."""
-    return bool(getattr(_likelihood(model), "discrete", False))
+    """Whether the model, or its likelihood, gives rows probabilities; densities where nothing says so."""
+    return any(getattr(part, "discrete", False) for part in (model, _likelihood(model)))
 
 
 def unit_of(model: Any) -> str:

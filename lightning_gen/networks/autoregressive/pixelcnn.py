@@ -11,7 +11,9 @@ from lightning_gen.choice import choose
 from lightning_gen.errors import UserError
 from lightning_gen.losses.arguments import check_at_least
 from lightning_gen.networks.autoregressive.base import TokenModel
-from lightning_gen.networks.conditioning import Embed
+from lightning_gen.networks.pixel.gated_layer import GatedLayer
+from lightning_gen.networks.pixel.pixel_by_pixel import PixelByPixel
+from lightning_gen.networks.pixel.scan import AT_ONCE, Scan
 from lightning_gen.noise import Noise
 
 
@@ -66,19 +68,24 @@ class GatedPixelCNN(TokenModel):
     def forward(self, tokens: Tensor, y: Tensor | None = None) -> Tensor:
         """Logits (B, N, K) of (B, N) int64 tokens."""
         embedded = self._embedded(tokens.unflatten(1, self.size))
-        return self._beside(embedded, self._above(embedded, y), y).flatten(2).transpose(1, 2)
+        links = self._above(F.pad(embedded, (0, 0, 1, -1)), y, AT_ONCE)
+        return self._beside(F.pad(embedded, (1, -1)), links, y, AT_ONCE).flatten(2).transpose(1, 2)
 
     @torch.no_grad()
     def draw(self, noise: Noise, y: Tensor | None = None, temperature: float = 1.0) -> Tensor:
-        """As `TokenModel.draw`; the vertical stack runs once a row, the horizontal one on the row alone."""
+        """As `TokenModel.draw`; the vertical stack runs once a row, the horizontal one at the position alone."""
         height, width = self.size
         uniform = noise.uniform(height, width)
         tokens = torch.zeros(len(noise), height, width, dtype=torch.int64, device=noise.device)
+        zeros = self.embed.weight.new_zeros(len(noise), self.embed.embedding_dim, 1, width)
+        scan = PixelByPixel(self.size)
         for i in range(height):
-            above = [link[:, :, i:] for link in self._above(self._embedded(tokens[:, : i + 1]), y)]
+            scan.to_row(i)
+            links = self._above(self._embedded(tokens[:, i - 1 : i]) if i else zeros, y, scan)
             for j in range(width):
-                row = self._embedded(tokens[:, i : i + 1, : j + 1])
-                logits = self._beside(row, [link[..., : j + 1] for link in above], y)[:, :, 0, j]
+                scan.to_pixel(i, j)
+                left = self._embedded(tokens[:, i : i + 1, j - 1 : j]) if j else zeros[..., :1]
+                logits = self._beside(left, links, y, scan)[:, :, 0, 0]
                 tokens[:, i, j] = choose(logits / temperature, uniform[:, i, j])
         return tokens.flatten(1)
 
@@ -86,57 +93,16 @@ class GatedPixelCNN(TokenModel):
         """(B, h, w) tokens → (B, width, h, w)."""
         return self.embed(tokens).permute(0, 3, 1, 2)
 
-    def _above(self, embedded: Tensor, y: Tensor | None) -> list[Tensor]:
-        """What the vertical stack tells each layer of the horizontal one, from the rows above each row."""
-        links, v = [], F.pad(embedded, (0, 0, 1, -1))
+    def _above(self, v: Tensor, y: Tensor | None, scan: Scan) -> list[Tensor]:
+        """What the vertical stack tells each layer of the horizontal one, from what is embedded above each position."""
+        links = []
         for layer in self.layers:
-            v, link = layer.vertical_step(v, y)
+            v, link = layer.vertical_step(v, y, scan)
             links.append(link)
         return links
 
-    def _beside(self, embedded: Tensor, links: list[Tensor], y: Tensor | None) -> Tensor:
-        """Logits (B, K, …) of rows, from what is to the left of each position in it and from the links."""
-        h = F.pad(embedded, (1, -1))
+    def _beside(self, h: Tensor, links: list[Tensor], y: Tensor | None, scan: Scan) -> Tensor:
+        """Logits (B, K, …), from what is embedded to the left of each position and from the links."""
         for layer, link in zip(self.layers, links, strict=True):
-            h = layer.horizontal_step(h, link, y)
+            h = layer.horizontal_step(h, link, y, scan)
         return self.head(h)
-
-
-class GatedLayer(nn.Module):
-    """One layer of both stacks (figure 2), whose kernels end at the position itself.
-
-    Args:
-        width: channels of each stack.
-        kernel_size: side of the kernels before they are cut.
-        dropout: before the last convolution of the horizontal stack.
-        num_classes: number of classes, or of attributes; None for none.
-    """
-
-    def __init__(self, width: int, kernel_size: int, dropout: float, num_classes: int | None) -> None:
-        super().__init__()
-        self.reach = kernel_size // 2
-        self.vertical = nn.Conv2d(width, 2 * width, (self.reach + 1, kernel_size))
-        self.horizontal = nn.Conv2d(width, 2 * width, (1, self.reach + 1))
-        self.link = nn.Conv2d(2 * width, 2 * width, 1)
-        self.out = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(width, width, 1))
-        self.embed = Embed(num_classes, 4 * width) if num_classes else None
-        if self.embed is not None:
-            nn.init.normal_(self.embed.weight, 0.0, 0.1)  # no more than the convolutions give at first
-
-    def vertical_step(self, v: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, width, H, W) → the next layer's, and (B, 2·width, H, W) for this layer's horizontal stack."""
-        features = self.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
-        return self._gate(features, y, 0), self.link(features)
-
-    def horizontal_step(self, h: Tensor, link: Tensor, y: Tensor | None) -> Tensor:
-        """(B, width, H, W) → the next layer's."""
-        features = self.horizontal(F.pad(h, (self.reach, 0))) + link
-        return h + self.out(self._gate(features, y, 1))
-
-    def _gate(self, features: Tensor, y: Tensor | None, stack: int) -> Tensor:
-        """Tanh(a + a_y) ⊙ σ(b + b_y) of the halves a, b of the features (eq. 4)."""
-        if self.embed is not None:
-            assert y is not None
-            features = features + self.embed(y).to(features.dtype).chunk(2, dim=1)[stack][:, :, None, None]
-        a, b = features.chunk(2, dim=1)
-        return a.tanh() * b.sigmoid()
