@@ -3,11 +3,12 @@
     python scripts/benchmark_flows.py
     python scripts/benchmark_flows.py --threads 1 --rounds 15 --output benchmark_flows.json
 
-The flows are a masked autoregressive flow and an autoregressive spline of 8 bins, of 5 transforms with two hidden layers
-of 128 units, on 256 vectors of 16 numbers: zuko's own models, and those of nflows and normflows where these are
-installed. All have the same number of parameters, which is printed. Calls are interleaved (A B C D, A B C D, …) after
-two that are not counted; times are medians over rounds, and ratios those of two libraries within a round, then the
-median. Densities and samples are computed without gradients, a training step is −log p and its gradients.
+The flows are a masked autoregressive flow and an autoregressive spline of 8 bins, of 5 transforms with two hidden
+layers of 128 units, on 256 vectors of 16 numbers: this package's, zuko's own models, and those of nflows and normflows
+where these are installed. All have the same number of parameters, which is printed. Calls are interleaved (A B C D,
+A B C D, …) after two that are not counted; times are medians over rounds, and ratios those of a library to this package
+within a round, then the median. Densities and samples are computed without gradients, a training step is −log p and its
+gradients, without an optimiser.
 """
 
 import argparse

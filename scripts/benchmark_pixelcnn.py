@@ -123,7 +123,7 @@ def main() -> None:
     results = {name: {size: measure(name, size, options) for size in sizes} for name in options.networks}
     text = table(results)
     on_gpu = torch.device(options.device).type == "cuda"
-    machine = torch.cuda.get_device_name() if on_gpu else f"{platform.processor()}, {torch.get_num_threads()} threads"
+    machine = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, threads: {torch.get_num_threads()}"
     print(f"{machine}, batches of {options.batch_size}, {options.rounds} rounds\n\n{text}")
     if options.output is not None:
         content = {"machine": machine, "options": {k: str(v) for k, v in vars(options).items()}, "results": results}

@@ -3,9 +3,9 @@
     python scripts/compare_flows.py
     python scripts/compare_flows.py --flows maf --sets moons --steps 1000
 
-Each pair has the same number of parameters, the same points in the same order of size (256 a step, every point once),
-the same optimiser, rate and schedule; −log p is that of 20,000 other points, nats. zuko's splines have the bound 5, so
-for them points are divided by their standard deviation, and the logarithms of these are added to the nats.
+Both have the same number of parameters and see the same points in the same order (256 a step, every point once), with
+the same optimiser, rate and schedule; −log p is that of 20,000 other points, in nats. zuko's splines have the bound 5,
+so for its models points are divided by their standard deviations, and the nats are those of the points as they were.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from lightning_gen.data import DataModule
 from lightning_gen.families import NormalizingFlow
 
 RECIPES = Path(__file__).parents[1] / "configs" / "flow"
-FLOWS = {"maf": "MAF", "autoregressive_spline": "NSF"}
+FLOWS = {"realnvp": "RealNVP", "maf": "MAF", "autoregressive_spline": "NSF"}
 SETS = ("eight_gaussians", "checkerboard", "moons")
 
 

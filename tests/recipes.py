@@ -74,7 +74,7 @@ def narrow(part):
     if not isinstance(part, dict):
         return
     arguments = part.get("init_args", {})
-    for key in ("width", "channel_base", "widths", "num_codes", "block_width"):
+    for key in ("width", "channel_base", "widths", "num_codes", "block_width", "head_width", "value_dim"):
         value = arguments.get(key)
         if value is not None:
             arguments[key] = [v // NARROWER for v in value] if isinstance(value, list) else value // NARROWER
