@@ -45,6 +45,19 @@ def seeds():
     return sample_seeds(7, torch.arange(6))
 
 
+def test_what_validation_says_of_a_density_is_the_density(model, name, make_trainer):
+    if "val_nats" not in model.held_out_names:
+        pytest.skip("no density")
+    data = BUILDERS[name][1]()
+    trainer = make_trainer(max_steps=1, limit_val_batches=1.0)
+    (logged,) = trainer.validate(model, data, verbose=False)
+    rows = next(iter(data.rows("val", 0, 1, len(data.split("val")))))
+    rows = data.on_after_batch_transfer({**rows, "index": torch.arange(len(rows["x"]))}, 0)
+    nats = model.held_out(rows)["val_nats"]
+    assert nats.std() > 0
+    assert logged["val_nats"] == pytest.approx(float(nats.double().mean()), rel=1e-5)
+
+
 # -------------------------------------------------------------------- sampling
 
 

@@ -2,22 +2,20 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from lightning_gen.bijections.base import Bijection
 from lightning_gen.bijections.fields import MLPField, VectorField
-from lightning_gen.noise import Noise
 from lightning_gen.precision import exact, full
 from lightning_gen.solvers import (
     RK4,
     Divergence,
     ExactDivergence,
     ODESolver,
+    differentiable,
+    outside_inference,
     solve_with_log_det,
 )
-
-_PROBE_SEED = 0
 
 
 class ContinuousFlow(Bijection):
@@ -31,7 +29,7 @@ class ContinuousFlow(Bijection):
 
     Steps that are too long need not be an error: training makes the best of the map that they are, whose determinant
     the sum of divergences then misses. Evaluation may take more of them, and tells. In training ∇·v may be estimated;
-    in evaluation it is exact unless another way is chosen, whose random numbers are then the same for all samples.
+    in evaluation it is exact.
 
     Args:
         sample_shape: of x without the batch.
@@ -40,7 +38,6 @@ class ContinuousFlow(Bijection):
         solver: follows it; None for 20 steps of `RK4`.
         divergence: ∇·v in training; None for the exact one, `HutchinsonDivergence` where there are many entries.
         evaluation_solver: follows v in evaluation, and back to samples; None for that of training.
-        evaluation_divergence: ∇·v in evaluation; None for the exact one.
     """
 
     def __init__(
@@ -51,14 +48,12 @@ class ContinuousFlow(Bijection):
         solver: ODESolver | None = None,
         divergence: Divergence | None = None,
         evaluation_solver: ODESolver | None = None,
-        evaluation_divergence: Divergence | None = None,
     ) -> None:
         super().__init__(sample_shape, num_features)
         self.field = field(self.sample_shape, num_features)
         self.solver = solver or RK4(20)
         self.divergence = divergence or ExactDivergence()
         self.evaluation_solver = evaluation_solver or self.solver
-        self.evaluation_divergence = evaluation_divergence or ExactDivergence()
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From t = 0 to 1."""
@@ -74,13 +69,10 @@ class ContinuousFlow(Bijection):
             return self._active_solver(self._velocity(h), full(z), 1.0, 0.0)
 
     def _follow(self, x: Tensor, h: Tensor | None, start: float, end: float) -> tuple[Tensor, Tensor]:
-        divergence, noise = self.divergence, None
-        if not self.training:
-            divergence = self.evaluation_divergence
-            seeds = torch.full((len(x),), _PROBE_SEED, dtype=torch.int64, device=x.device)
-            noise = Noise(seeds, x.device)
-        with exact(x):
-            return solve_with_log_det(self._active_solver, self._velocity(h), divergence, full(x), start, end, noise)
+        divergence = self.divergence if self.training else ExactDivergence()
+        with exact(x), differentiable():
+            start_at, features = outside_inference(full(x)), None if h is None else outside_inference(full(h))
+            return solve_with_log_det(self._active_solver, self._velocity(features), divergence, start_at, start, end)
 
     @property
     def _active_solver(self) -> ODESolver:

@@ -35,7 +35,15 @@ from lightning_gen.paths import (
 )
 from lightning_gen.precision import exact, full
 from lightning_gen.samplers import Sampler
-from lightning_gen.solvers import Divergence, DormandPrince, ExactDivergence, ODESolver, solve_with_log_det
+from lightning_gen.solvers import (
+    Divergence,
+    DormandPrince,
+    ExactDivergence,
+    ODESolver,
+    differentiable,
+    outside_inference,
+    solve_with_log_det,
+)
 from lightning_gen.solvers.base import Counted, Velocity
 
 if TYPE_CHECKING:
@@ -177,12 +185,12 @@ class FlowMatching(DequantisedDensity, PathModel, AutoencodingModel):
     def _log_density(self, x: Tensor, y: Tensor | None, noise: Noise | None) -> Tensor:
         """In float64 but for the network; without gradients."""
         with ExitStack() as modes:
-            for mode in (torch.inference_mode(False), torch.no_grad(), exact(x)):  # validation infers
+            for mode in (differentiable(), torch.no_grad(), exact(x)):
                 modes.enter_context(mode)
             if self.compiled:  # what is compiled can be differentiated once
                 modes.enter_context(torch.compiler.set_stance("force_eager"))
             values = x.to(torch.float32 if x.device.type == "mps" else torch.float64, copy=True)
-            velocity = Counted(self._cast_field(None if y is None else y.clone()))
+            velocity = Counted(self._cast_field(None if y is None else outside_inference(y)))
             solver, divergence = self.likelihood_solver, self.divergence
             z, log_det = solve_with_log_det(solver, velocity, divergence, values, self.path.end, 0.0, noise)
             self.evaluations = velocity.evaluations

@@ -1,7 +1,13 @@
 """How x is followed along dx/dt = v(x, t), and what that does to a density."""
 
 from lightning_gen.solvers.base import ODESolver
-from lightning_gen.solvers.divergences import Divergence, ExactDivergence, HutchinsonDivergence
+from lightning_gen.solvers.divergences import (
+    Divergence,
+    ExactDivergence,
+    HutchinsonDivergence,
+    differentiable,
+    outside_inference,
+)
 from lightning_gen.solvers.dormand_prince import DormandPrince
 from lightning_gen.solvers.log_det import solve_with_log_det
 from lightning_gen.solvers.runge_kutta import RK4, Euler, Heun, Midpoint, RungeKutta
@@ -19,5 +25,7 @@ __all__ = [
     "ODESolver",
     "RungeKutta",
     "TorchDiffEq",
+    "differentiable",
+    "outside_inference",
     "solve_with_log_det",
 ]

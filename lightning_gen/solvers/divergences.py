@@ -1,6 +1,8 @@
 """The divergence of a velocity, ∇·v = tr ∂v/∂x."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import ClassVar
 
@@ -10,6 +12,21 @@ from torch import Tensor
 from lightning_gen.losses.arguments import check_at_least
 from lightning_gen.noise import Noise
 from lightning_gen.solvers.base import Velocity
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Leave torch's inference mode, in which Lightning validates; without gradients beyond the divergence's own."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def outside_inference(x: Tensor) -> Tensor:
+    """`x` itself, or where it was made in inference mode a copy that can be differentiated with respect to."""
+    return x.clone() if x.is_inference() else x
 
 
 class Divergence(ABC):
@@ -32,7 +49,13 @@ class Divergence(ABC):
         """(n,) traces of ∂v/∂x, from v (n, …) with its graph back to x (n, …); differentiable if it `learns`."""
 
     def __call__(self, velocity: Velocity, x: Tensor, t: Tensor, probes: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Both v (n, …) at x (n, …) and t (n,), and ∇·v (n,); with gradients where they are enabled."""
+        """Both v (n, …) at x (n, …) and t (n,), and ∇·v (n,); with gradients where they are enabled.
+
+        Raises:
+            RuntimeError: in torch's inference mode, where nothing can be differentiated; see `differentiable`.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("a divergence needs derivatives: leave torch.inference_mode, as differentiable() does")
         learns = torch.is_grad_enabled()
         with torch.enable_grad():
             if not (learns and x.requires_grad):

@@ -152,8 +152,13 @@ def test_half_precision_outputs_have_full_nats():
 
 def test_digits_have_seventeen_levels_as_bytes():
     x = Digits(image_size=8).examples()["x"]
-    for likelihood in (DiscretisedLogistic(17), DiscretisedLogisticMixture(17), Categorical(17), Categorical(256)):
+    for likelihood in (DiscretisedLogistic(17), DiscretisedLogisticMixture(17), Categorical(17)):
         likelihood.check(x)
+    for levels in (16, 18, 33, 128, 256):
+        with pytest.raises(UserError, match=rf"Categorical has {levels} levels .*(17|set its levels to)"):
+            Categorical(levels).check(x)
+    Categorical(256).check(x[:10])  # too few to tell
+    Categorical(256).check(torch.randint(256, (64, 1, 2, 2)) / 127.5 - 1)
     # a byte stands for the level that it was rounded from
     k = torch.arange(17)
     rounded = (k * 255 / 16).round() / 127.5 - 1
