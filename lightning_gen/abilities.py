@@ -1,6 +1,6 @@
 """What only some families can do, as protocols that callbacks, metrics and commands ask for."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -103,6 +103,14 @@ class HasLikelihood(Protocol):
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """(n,) nats a sample, exact, in evaluation mode, without gradients; arguments as above."""
+
+
+@runtime_checkable
+class DescribesLikelihood(Protocol):
+    """What a number's protocol must say of how log p(x) was computed, beside the likelihood's name."""
+
+    def likelihood_protocol(self) -> dict[str, Any]:
+        """JSON-able; empty where the name says all."""
 
 
 def require(model: object, ability: type, asker: str, verb: str) -> None:

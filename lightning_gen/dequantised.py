@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -109,6 +109,10 @@ class DequantisedDensity(GenerativeModel, ABC):
         """See `lightning_gen.abilities.BoundsLikelihood`; values tell x, so the reconstruction costs nothing."""
         elbo = self.log_likelihood(x, y, noise, 1)
         return {"elbo": elbo, "reconstruction": torch.zeros_like(elbo), "kl": -elbo}
+
+    def likelihood_protocol(self) -> dict[str, Any]:
+        """See `lightning_gen.abilities.DescribesLikelihood`: how discrete values became continuous."""
+        return {} if self.dequantisation is None else {"dequantisation": type(self.dequantisation).__name__}
 
     def values_of(self, x: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
         """The continuous values v of samples (B, …), and log q(v | x), (B,) nats; x itself where it is continuous.

@@ -26,6 +26,11 @@ class Bijection(nn.Module, ABC):
         """Of z without the batch, of as many entries; that of x unless overridden."""
         return self.sample_shape
 
+    @property
+    def approximation(self) -> str | None:
+        """By what it and its determinant are computed in evaluation, where that is not exact; None where it is."""
+        return None
+
     @abstractmethod
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From samples to noise.

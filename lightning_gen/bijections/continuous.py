@@ -12,6 +12,7 @@ from lightning_gen.solvers import (
     Divergence,
     ExactDivergence,
     ODESolver,
+    described,
     differentiable,
     outside_inference,
     solve_with_log_det,
@@ -54,6 +55,11 @@ class ContinuousFlow(Bijection):
         self.solver = solver or RK4(20)
         self.divergence = divergence or ExactDivergence()
         self.evaluation_solver = evaluation_solver or self.solver
+
+    @property
+    def approximation(self) -> str:
+        """The solver of evaluation."""
+        return described(self.evaluation_solver)
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From t = 0 to 1."""

@@ -9,7 +9,7 @@ it is what a network finds that is trained by squared errors (eqs. 9 and 14):
 
 import math
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -40,6 +40,7 @@ from lightning_gen.solvers import (
     DormandPrince,
     ExactDivergence,
     ODESolver,
+    described,
     differentiable,
     outside_inference,
     solve_with_log_det,
@@ -173,6 +174,11 @@ class FlowMatching(DequantisedDensity, PathModel, AutoencodingModel):
     def estimates_density(self) -> bool:
         """Unless the divergence is exact."""
         return not self.divergence.exact
+
+    def likelihood_protocol(self) -> dict[str, Any]:
+        """With the solver and the divergence."""
+        found = {"likelihood_solver": described(self.likelihood_solver), "divergence": described(self.divergence)}
+        return super().likelihood_protocol() | found
 
     def log_p(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Log p(x | y), (B,) nats: log N(x₀; 0, I) − ∫ ∇·v dt; probes of a divergence from torch's global generator."""

@@ -10,6 +10,7 @@ choices of their own.
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -106,6 +107,12 @@ class NormalizingFlow(AutoencodingModel, DensityModel):
     def draw_values(self, noise: Noise, y: Tensor | None) -> Tensor:
         """Noise, and back through the flow."""
         return self.from_noise(self.draw_latents(noise, y), y)
+
+    def likelihood_protocol(self) -> dict[str, Any]:
+        """With what the flow is approximated by."""
+        ways = [part.approximation for part in self.flow.modules() if isinstance(part, Bijection)]
+        found = sorted({way for way in ways if way is not None})
+        return super().likelihood_protocol() | ({"approximation": ", ".join(found)} if found else {})
 
     # ---------------------------------------------------------------- latents and samples
 

@@ -1,6 +1,6 @@
 """How x is followed along dx/dt = v(x, t), and what that does to a density."""
 
-from lightning_gen.solvers.base import ODESolver
+from lightning_gen.solvers.base import ODESolver, described
 from lightning_gen.solvers.divergences import (
     Divergence,
     ExactDivergence,
@@ -25,6 +25,7 @@ __all__ = [
     "ODESolver",
     "RungeKutta",
     "TorchDiffEq",
+    "described",
     "differentiable",
     "outside_inference",
     "solve_with_log_det",

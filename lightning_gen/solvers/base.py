@@ -41,6 +41,12 @@ class ODESolver(Sampler, ABC):
         """
 
 
+def described(part: object) -> str:
+    """A part as one would write it, such as `RK4(steps=20)`: its class and its plain values."""
+    plain = {name: value for name, value in vars(part).items() if isinstance(value, int | float | str)}
+    return f"{type(part).__name__}({', '.join(f'{name}={value}' for name, value in plain.items())})"
+
+
 def root_mean_square(error: Tensor) -> Tensor:
     """(n,) of (n, …)."""
     return error.flatten(1).square().mean(1).sqrt()

@@ -36,7 +36,7 @@ class RungeKutta(ODESolver, ABC):
         return self.steps * len(self.weights)
 
     def __call__(self, velocity: Velocity, x: Tensor, start: float, end: float, norm: Norm | None = None) -> Tensor:
-        """As `ODESolver.__call__`; errors are not looked at."""
+        """As `ODESolver.__call__`; errors are not looked at, so that numbers may become infinite."""
         h = (end - start) / self.steps
         for step in range(self.steps):
             time, slopes = start + step * h, list[Tensor]()

@@ -228,3 +228,8 @@ def test_bad_arguments_are_refused(make, words):
         make()
     for word in words:
         assert word in str(error.value)
+
+
+def test_what_it_is_approximated_by_is_told():
+    assert flow(solver=RK4(3)).approximation == "RK4(steps=3)"
+    assert flow(solver=RK4(3), evaluation_solver=RK4(9)).approximation == "RK4(steps=9)"

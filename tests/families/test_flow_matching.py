@@ -376,3 +376,17 @@ def test_data_of_another_kind_are_refused(shape, levels, data, words):
     model = FlowMatching(TimeMLP(shape, width=8, depth=1), ADAM, dequantisation=UniformDequantisation(levels))
     with pytest.raises(UserError, match=words):
         model.check_data(data)
+
+
+def test_a_numbers_protocol_tells_how_the_density_was_computed():
+    data = Ring2D(num_samples=8, num_val=8)
+    model = gaussian(likelihood_solver=RK4(7), divergence=HutchinsonDivergence(2))
+    found = NegativeLogLikelihood(1).protocol(model, data)
+    assert found["likelihood_solver"] == "RK4(steps=7)"
+    assert found["divergence"] == "HutchinsonDivergence(num_probes=2)"
+    exact = NegativeLogLikelihood().protocol(
+        gaussian(likelihood_solver=DormandPrince(), dequantisation=UniformDequantisation(17)), data
+    )
+    assert exact["likelihood_solver"] == "DormandPrince(rtol=1e-05, atol=1e-05, max_steps=1000)"
+    assert exact["divergence"] == "ExactDivergence()"
+    assert exact["dequantisation"] == "UniformDequantisation"

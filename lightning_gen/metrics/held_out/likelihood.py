@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_gen.abilities import BoundsLikelihood, HasLikelihood, require
+from lightning_gen.abilities import BoundsLikelihood, DescribesLikelihood, HasLikelihood, require
 from lightning_gen.errors import UserError
 from lightning_gen.losses.likelihoods import bits_per_dim
 from lightning_gen.metrics.held_out.base import Directions, HeldOutRows
@@ -86,13 +86,14 @@ class NegativeLogLikelihood(MeanOfRows):
         return found
 
     def protocol(self, model: Any, data: Any) -> dict[str, Any]:
-        """Adds the unit, the likelihood and K."""
+        """Adds the unit, the likelihood, K, and how the model computes it where there are several ways."""
         return {
             **super().protocol(model, data),
             "unit": unit_of(model),
             "likelihood": likelihood_of(model),
             "entries": math.prod(data.sample_shape),
             "importance_samples": self.num_importance_samples,
+            **(model.likelihood_protocol() if isinstance(model, DescribesLikelihood) else {}),
         }
 
 
