@@ -139,11 +139,8 @@ def test_it_learns(network):
 def test_data_of_other_levels_are_refused_before_training(make_trainer):
     for levels in (16, 256):
         model = make(likelihood=CategoricalPixels(levels))
-        if levels == 256:
-            model.check_data(DIGITS())  # bytes are bytes
-        else:
-            with pytest.raises(UserError, match=r"CategoricalPixels has 16 levels.*data has"):
-                make_trainer(max_steps=1).fit(model, DIGITS())
+        with pytest.raises(UserError, match=rf"CategoricalPixels has {levels} levels.*data has.*17"):
+            make_trainer(max_steps=1).fit(model, DIGITS())
     make(likelihood=CategoricalPixels(2)).check_data(Thresholded(Digits(image_size=8), batch_size=8))
 
 
