@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1] / "configs" / "gan"
+ROOT = Path(__file__).parents[1] / "configs"
 MIMICRY = {
     "generator_optimizer.lr": 2e-4,
     "generator_optimizer.betas": [0.0, 0.9],
@@ -40,6 +40,31 @@ LAZY = {
     "discriminator_optimizer.lr": pytest.approx(0.0025 * 16 / 17, rel=1e-5),
     "discriminator_optimizer.betas": pytest.approx([0.0, 0.99 ** (16 / 17)], abs=1e-6),
     "batch_size": 64,
+}
+DDPM = {
+    "network.width": 128,
+    "network.num_blocks": 2,
+    "network.attention": [16],
+    "scheduler.total_iters": 5000,
+    "batch_size": 128,
+    "flip": True,
+    "gradient_clip_val": 1.0,
+    "EMA": {"modules": ["network"], "decay": 0.9999},
+}
+EDM = {
+    "network.width": 128,
+    "network.multipliers": [2, 2, 2],
+    "network.num_blocks": 4,
+    "network.attention": [16],
+    "network.dropout": 0.13,
+    "preconditioning": {"sigma_data": 0.5},
+    "loss": {"P_mean": -1.2, "P_std": 1.2},
+    "sampler.steps": 18,
+    "optimizer.lr": 1e-3,
+    "scheduler.total_iters": 10_000_000 // 512,
+    "batch_size": 512,
+    "max_steps": 200_000_000 // 512,
+    "EMA": {"modules": ["network"], "half_life": pytest.approx(500_000 / 512, rel=1e-3), "ramp": 0.05},
 }
 PUBLISHED = {
     "sngan_cifar10": MIMICRY | {"loss": "Hinge", "discriminator.pooling": "sum"},
@@ -92,6 +117,46 @@ PUBLISHED = {
         "optimizers.1.lr": [0.003, 0.0, 60_000],
         "EMA": {"decay": 0.9999, "warmup": False, "modules": ["generator", "discriminator"]},
     },
+    "ddpm_cifar10": DDPM
+    | {
+        "optimizer.lr": 2e-4,
+        "sampler.steps": 1000,
+        "network.multipliers": [1, 2, 2, 2],
+        "network.dropout": 0.1,
+        "max_steps": 800_000,
+    },
+    "edm_cifar10": EDM,
+    "conditional_edm_cifar10": EDM | {"network.num_classes": 10},
+    "ot_flow_matching_cifar10": DDPM
+    | {"optimizer.lr": 2e-4, "coupling": "MinibatchOptimalTransport", "max_steps": 400_000},
+    "realnvp_cifar10": {
+        "optimizer.lr": 1e-3,
+        "flow": {
+            "bijections": [
+                {"class_path": "Logit", "init_args": {"alpha": 0.05}},
+                {"class_path": "MultiScaleRealNVP", "init_args": {"scales": 2, "width": 64, "depth": 8}},
+            ]
+        },
+        "dequantisation.levels": 256,
+        "batch_size": 64,
+        "flip": True,
+    },
+    "glow_cifar10": {
+        "optimizer.lr": 1e-3,
+        "flow.levels": 3,
+        "flow.steps": 32,
+        "flow.network": {"class_path": "ThreeLayerNetwork", "init_args": {"width": 512}},
+        "dequantisation.levels": 256,
+    },
+    "pixelcnnpp_cifar10": {
+        "network": {"width": 160, "depth": 5, "num_sizes": 3, "dropout": 0.5},
+        "likelihood": {"levels": 256, "num_components": 10},
+        "optimizer.lr": 1e-3,
+        "optimizer.betas": [0.95, 0.9995],
+        "scheduler": {"gamma": 0.999995},
+        "batch_size": 12,
+        "EMA": {"modules": ["network"], "decay": 0.9995},
+    },
 }
 
 
@@ -116,5 +181,6 @@ def found(settings, key):
 
 @pytest.mark.parametrize(("recipe", "key"), [(recipe, key) for recipe, keys in PUBLISHED.items() for key in keys])
 def test_recipes_have_the_settings_they_name(recipe, key):
-    settings = yaml.safe_load((ROOT / f"{recipe}.yaml").read_text())
+    (path,) = ROOT.rglob(f"{recipe}.yaml")
+    settings = yaml.safe_load(path.read_text())
     assert found(settings, key) == PUBLISHED[recipe][key]

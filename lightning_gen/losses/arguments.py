@@ -24,3 +24,9 @@ def check_above(part: object, bound: float, **values: float) -> None:
     for key, value in values.items():
         if not value > bound:
             raise UserError(f"{type(part).__name__}.{key} is {value}: it must be above {bound:g}")
+
+
+def check_dropout(part: object, dropout: float) -> None:
+    """Refuse a rate of dropout that is not in [0, 1); `part` as above."""
+    if not 0 <= dropout < 1:
+        raise UserError(f"{type(part).__name__}.dropout is {dropout}: it must be in [0, 1)")

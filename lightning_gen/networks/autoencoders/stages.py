@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.attention import chosen_maps
 from lightning_gen.networks.autoencoders.self_attention import MultiHeadSelfAttention, group_norm
 from lightning_gen.networks.conditioning import Embed
@@ -178,8 +178,7 @@ def middle(width: int, heads: int, dropout: float) -> list[nn.Module]:
 def check_stages(part: object, width: int, depth: int, dropout: float) -> None:
     """Raise `UserError` if one of these arguments of `part` is out of its range."""
     check_at_least(part, 1, width=width, depth=depth)
-    if not 0 <= dropout < 1:
-        raise UserError(f"{type(part).__name__}.dropout is {dropout}: it must be in [0, 1)")
+    check_dropout(part, dropout)
 
 
 def check_sides(part: object, x: Tensor, factor: int) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lightning_gen.choice import choose
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.autoregressive.base import TokenModel
 from lightning_gen.networks.pixel.gated_layer import GatedLayer
 from lightning_gen.networks.pixel.pixel_by_pixel import PixelByPixel
@@ -52,8 +52,7 @@ class GatedPixelCNN(TokenModel):
         check_at_least(self, 1, width=width, depth=depth)
         if kernel_size < 3 or kernel_size % 2 == 0:
             raise UserError(f"GatedPixelCNN.kernel_size is {kernel_size}: it must be odd and at least 3")
-        if not 0 <= dropout < 1:
-            raise UserError(f"GatedPixelCNN.dropout is {dropout}: it must be in [0, 1)")
+        check_dropout(self, dropout)
         if len(shapes) != 1 or len(shapes[0]) < 2 or prod(shapes[0][:-2]) != 1:
             raise UserError(
                 f"GatedPixelCNN models one map of codes, (height, width), but the first stage makes codes of shapes"

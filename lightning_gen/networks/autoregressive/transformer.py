@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lightning_gen.choice import choose
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.autoregressive.base import TokenModel
 from lightning_gen.networks.conditioning import Embed
 from lightning_gen.noise import Noise
@@ -49,8 +49,7 @@ class CausalTransformer(TokenModel):
         check_at_least(self, 1, width=width, depth=depth, heads=heads)
         if width % heads:
             raise UserError(f"CausalTransformer.heads is {heads}: it must divide width, which is {width}")
-        if not 0 <= dropout < 1:
-            raise UserError(f"CausalTransformer.dropout is {dropout}: it must be in [0, 1)")
+        check_dropout(self, dropout)
         self.start = Embed(num_classes or 1, width)
         self.embed = nn.Embedding(num_tokens, width)
         self.positions = nn.Parameter(torch.empty(self.length, width))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.masked.base import MaskedNetwork
 from lightning_gen.networks.masked.linear import MaskedLinear
 
@@ -63,12 +63,6 @@ class MaskedMLP(MaskedNetwork):
             h = self.dropout(self.activation(apply(layer, h)))
         out = apply(self.out, h)
         return out if self.direct is None else out + apply(self.direct, x)
-
-
-def check_dropout(network: MaskedNetwork, dropout: float) -> None:
-    """Raise `UserError` unless a rate is in [0, 1)."""
-    if not 0 <= dropout < 1:
-        raise UserError(f"{type(network).__name__}.dropout is {dropout}: it must be in [0, 1)")
 
 
 def check_reach(network: MaskedNetwork, width: int, remedy: str | None = None) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.masked.base import MaskedNetwork
 from lightning_gen.networks.masked.linear import MaskedLinear
-from lightning_gen.networks.masked.mlp import check_dropout, check_reach
+from lightning_gen.networks.masked.mlp import check_reach
 
 
 class ResidualMADE(MaskedNetwork):

@@ -5,11 +5,11 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.pixel.base import Maps, PixelNetwork
 from lightning_gen.networks.pixel.gated_layer import GatedLayer
 from lightning_gen.networks.pixel.head import PixelHead
-from lightning_gen.networks.pixel.masked import check_kernels, check_rate
+from lightning_gen.networks.pixel.masked import check_kernels
 from lightning_gen.networks.pixel.scan import CausalConv, Scan, Window
 
 
@@ -55,7 +55,7 @@ class GatedPixelNetwork(PixelNetwork):
         super().__init__(sample_shape, num_parameters, num_turns, num_classes)
         check_at_least(self, 1, width=width, depth=depth, head_width=head_width)
         check_kernels(self, first_kernel_size=first_kernel_size, kernel_size=kernel_size)
-        check_rate(self, dropout)
+        check_dropout(self, dropout)
         channels, reach = sample_shape[0], first_kernel_size // 2
         self.vertical = CausalConv(channels + 1, width, Window(reach, reach, reach, -1))
         self.horizontal = CausalConv(channels + 1, width, Window(reach, -1, 0, 0))

@@ -20,13 +20,11 @@ class PixelHead(nn.Module):
         num_turns: T, 1 or C.
     """
 
-    order: Tensor
-
     def __init__(self, in_channels: int, width: int, channels: int, num_parameters: int, num_turns: int) -> None:
         super().__init__()
         self.channels, self.num_turns = channels, num_turns
         self.features = CausalConv(in_channels, num_turns * width)
-        self.pixel = OrderedChannels(channels, num_turns, width) if num_turns > 1 else None
+        self.pixel = OrderedChannels(channels, width) if num_turns > 1 else None
         self.out = GroupedConv(num_turns * width, num_turns * num_parameters, num_turns)
 
     def forward(self, features: Tensor, canvas: Tensor, scan: Scan) -> Tensor:
@@ -42,17 +40,16 @@ class OrderedChannels(nn.Module):
 
     Args:
         channels: C.
-        num_turns: C, too.
         width: of a block.
     """
 
     mask: Tensor
 
-    def __init__(self, channels: int, num_turns: int, width: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_turns * width, channels))
+        self.weight = nn.Parameter(torch.empty(channels * width, channels))
         nn.init.uniform_(self.weight, -(channels**-0.5), channels**-0.5)
-        turn = torch.arange(num_turns).repeat_interleave(width)
+        turn = torch.arange(channels).repeat_interleave(width)
         mask = (torch.arange(channels) < turn[:, None]).to(self.weight)
         self.register_buffer("mask", mask, persistent=False)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.conditioning import Embed
 from lightning_gen.networks.pixel.base import PixelNetwork
 from lightning_gen.networks.pixel.scan import HERE, CausalConv, Scan, Window
@@ -81,7 +81,7 @@ class MaskedPixelCNN(PixelNetwork):
         check_at_least(self, num_turns, width=width, head_width=head_width)
         check_at_least(self, 0, depth=depth)
         check_kernels(self, first_kernel_size=first_kernel_size, kernel_size=kernel_size)
-        check_rate(self, dropout)
+        check_dropout(self, dropout)
         channels = sample_shape[0]
         pixel = torch.arange(channels) * num_turns // channels
         ones = torch.tensor([-1])  # seen in every turn
@@ -134,9 +134,3 @@ def check_kernels(network: nn.Module, **sizes: int) -> None:
     for key, size in sizes.items():
         if size < 3 or size % 2 == 0:
             raise UserError(f"{type(network).__name__}.{key} is {size}: it must be odd and at least 3")
-
-
-def check_rate(network: nn.Module, dropout: float) -> None:
-    """Refuse a rate of dropout that is not in [0, 1)."""
-    if not 0 <= dropout < 1:
-        raise UserError(f"{type(network).__name__}.dropout is {dropout}: it must be in [0, 1)")

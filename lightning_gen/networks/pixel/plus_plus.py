@@ -7,11 +7,10 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.pixel.base import Maps, PixelNetwork
 from lightning_gen.networks.pixel.gated_residual import GatedResidual, NormalisedConv
 from lightning_gen.networks.pixel.head import PixelHead
-from lightning_gen.networks.pixel.masked import check_rate
 from lightning_gen.networks.pixel.scan import Scan, Window
 
 _ABOVE, _BESIDE = Window(1, 1, 1, 0), Window(1, 0, 1, 0)
@@ -51,7 +50,7 @@ class PixelCNNPlusPlus(PixelNetwork):
     ) -> None:
         super().__init__(sample_shape, num_parameters, num_turns, num_classes)
         check_at_least(self, 1, width=width, depth=depth, num_sizes=num_sizes)
-        check_rate(self, dropout)
+        check_dropout(self, dropout)
         channels, height, image_width = sample_shape
         if height % 2 ** (num_sizes - 1) or image_width % 2 ** (num_sizes - 1):
             raise UserError(

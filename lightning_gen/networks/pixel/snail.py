@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.pixel.base import Maps, PixelNetwork
 from lightning_gen.networks.pixel.gated_residual import GatedResidual, NormalisedConv
 from lightning_gen.networks.pixel.head import PixelHead
-from lightning_gen.networks.pixel.masked import check_rate
 from lightning_gen.networks.pixel.scan import HERE, Scan, Window
 
 _PLACES = 2
@@ -58,7 +57,7 @@ class PixelSNAIL(PixelNetwork):
         super().__init__(sample_shape, num_parameters, num_turns, num_classes)
         check_at_least(self, 1, width=width, num_blocks=num_blocks, depth=depth, heads=heads)
         check_at_least(self, 1, key_dim=key_dim, value_dim=value_dim)
-        check_rate(self, dropout)
+        check_dropout(self, dropout)
         if key_dim % heads or value_dim % heads:
             raise UserError(
                 f"PixelSNAIL.heads is {heads}: it must divide key_dim, which is {key_dim}, and value_dim, which is"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.arguments import check_at_least
+from lightning_gen.losses.arguments import check_at_least, check_dropout
 from lightning_gen.networks.attention import chosen_maps
 from lightning_gen.networks.autoencoders import MultiHeadSelfAttention
 from lightning_gen.networks.autoencoders.self_attention import group_norm
@@ -132,8 +132,7 @@ def check_unet(
 ) -> None:
     """Raise `UserError` if one of these arguments of `part` is out of its range."""
     check_at_least(part, 1, width=width, num_blocks=num_blocks, heads=heads)
-    if not 0 <= dropout < 1:
-        raise UserError(f"{type(part).__name__}.dropout is {dropout}: it must be in [0, 1)")
+    check_dropout(part, dropout)
     if not multipliers or min(multipliers) < 1:
         raise UserError(
             f"{type(part).__name__}.multipliers is {list(multipliers)}: it must be one or more numbers, each at least 1"
